@@ -10,13 +10,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs site picture pictures page-pictures coverage lock audit-dependencies build clean
+.PHONY: help demo demo-temporal test test-temporal test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs site picture pictures page-pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what became of them
 	@$(BIN)/tapescope demo
+
+demo-temporal: $(VENV)/.installed ## Tasks that Temporal brings: a killed worker, a cancel from each side
+	@$(BIN)/python examples/temporal/demo.py
 
 test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
@@ -45,6 +48,9 @@ test-environments: $(VENV)/.installed ## tapescope run in 2,000 random environme
 
 test-cancels: $(VENV)/.installed ## A cancel, and what else may come, at every step of every task; an hour or two
 	@$(BIN)/python -m pytest -m cancels -s $(PYTEST_ARGS)
+
+test-temporal: $(VENV)/.installed ## The engine on Temporal, with a real server and real kills; some minutes
+	@$(BIN)/python -m pytest -m temporal -n 0 $(PYTEST_ARGS)
 
 test-growth: $(VENV)/.installed ## The work of every statement in stores of 1,000,000 tasks, as a table; some minutes
 	@$(BIN)/python -m pytest -m growth -s $(PYTEST_ARGS)

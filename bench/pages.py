@@ -150,7 +150,7 @@ def press(url: str, seconds: int, script: Path) -> dict[str, float]:
             *("--duration", f"{seconds}s", "--timeout", "30s", "--script", str(script), url),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.partition("FOUND ")[2])
@@ -169,9 +169,11 @@ def measure(url: str, begin: int, tasks: int, seconds: int, folder: Path) -> Non
             stdout=subprocess.DEVNULL,
         )
     try:
-        while (base := re.search(r"http://[0-9.]+:[0-9]+", log.read_text("utf-8"))) is None:
+        while (
+            base := re.search(r"http://[0-9.]+:[0-9]+", log.read_text(encoding="utf-8"))
+        ) is None:
             if server.poll() is not None:
-                sys.exit(log.read_text("utf-8"))
+                sys.exit(log.read_text(encoding="utf-8"))
             time.sleep(0.05)
         at = base[0]
         one, old, long = (task_id(begin, nth) for nth in (tasks - 1, 503, 1))

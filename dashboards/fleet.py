@@ -20,6 +20,7 @@ from dashboards.promql import (
     FIRING_OUTCOME,
     GROUP,
     INSTANCE,
+    MESSAGE_RESULT,
     OP,
     RESCUE_RESULT,
     START,
@@ -214,6 +215,14 @@ _PROCESSES = Section(
             (Query(quantile(0.95, add_rates(names.LATENESS, OP)), f"{{{{{OP}}}}}"),),
             axis="log",
             empty="No schedule has fired.",
+        ),
+        Chart(
+            "timeseries",
+            "Messages to tasks by result",
+            "Of the interval: sent, and what its task took of them, or had left when it ended.",
+            "short",
+            (Query(sum_growth(MESSAGE_RESULT, names.MESSAGES), f"{{{{{MESSAGE_RESULT}}}}}"),),
+            empty="No message was sent to a task.",
         ),
     ),
 )

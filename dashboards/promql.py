@@ -28,6 +28,7 @@ __all__ = [
     "GROUP",
     "INSTANCE",
     "LOOP",
+    "MESSAGE_RESULT",
     "OP",
     "OPERATION",
     "OUTCOME",
@@ -64,6 +65,7 @@ OP: Final = name_label(Attribute.OP)
 STATE: Final = name_label(Attribute.STATE)
 OUTCOME: Final = name_label(Attribute.OUTCOME)
 FIRING_OUTCOME: Final = name_label(Attribute.FIRING_OUTCOME)
+MESSAGE_RESULT: Final = name_label(Attribute.MESSAGE_RESULT)
 RESCUE_RESULT: Final = name_label(Attribute.RESCUE_RESULT)
 CANCEL_REASON: Final = name_label(Attribute.CANCEL_REASON)
 TAPE_OUTCOME: Final = name_label(Attribute.TAPE_OUTCOME)

@@ -24,15 +24,31 @@ _COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
 
 
 def leads(wanted: TaskFilter) -> bool:
-    """Whether an index leads to the tasks of a list: by status, or by an idempotency key."""
+    """Whether an index leads to the tasks of a list: by status, or by an idempotency key.
+
+    By a tag or a parent one leads to so many, among which the rest of the conditions is looked for.
+    """
+    if wanted.tag is not None or wanted.parent_id is not None:
+        return False
     by_key = wanted.idempotency_key is not None
     return by_key or replace(wanted, status=None, params=True) == TaskFilter()
 
 
 def conditions(wanted: TaskFilter) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a list asks for, by column and comparison: of the index that it walks, of the rows."""
-    of_index = {"status =": wanted.status and wanted.status.value, "task_id >=": wanted.from_id}
-    of_row = {
+    status = {"status =": wanted.status and wanted.status.value}
+    parent = {"parent_id =": wanted.parent_id}
+    of_index = {"task_id >=": wanted.from_id}
+    of_row: dict[str, Any] = {}
+    if wanted.tag is not None:
+        of_index |= {"tag =": wanted.tag}
+        of_row = status | parent
+    elif wanted.parent_id is not None:
+        of_index |= parent
+        of_row = status
+    else:
+        of_index |= status
+    of_row |= {
         "op =": wanted.op,
         "owner =": wanted.owner,
         "idempotency_key =": wanted.idempotency_key,

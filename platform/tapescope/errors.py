@@ -17,6 +17,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x CodecMissing
   x NotOfType
   x IdempotencyConflict
+  x UniqueKeyTaken
   x ConnectionRefused
   x UnknownTask
   x UnknownSchedule
@@ -45,6 +46,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + RightsMissing
     + StoreAuthFailed
     + StoreNotFound
+  x EngineUnfit
+  x BadEngineUrl
+  x UnknownEngine
+  x EngineUnavailable
   x StoreUnavailable
     + StoreBusy
     + StoreFull
@@ -58,6 +63,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x HookMisused
   x ResourceFailed
   x TaskNotEnded
+  x TaskEnded
+  x InboxFull
+  x MessageTooLarge
+  x MessageConflict
   x OpNotRegistered
   x CannotListen
   x BlockingCallOnLoop
@@ -96,6 +105,7 @@ if TYPE_CHECKING:
     from tapescope.model.tasks import CancelReason, ErrorInfo
 
 __all__ = [
+    "BadEngineUrl",
     "BadEvent",
     "BadEventType",
     "BadOp",
@@ -113,15 +123,20 @@ __all__ = [
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
+    "EngineUnavailable",
+    "EngineUnfit",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
     "GiveUp",
     "HookMisused",
     "IdempotencyConflict",
+    "InboxFull",
     "ManagerClosed",
     "ManagerOpen",
     "ManagerUnclear",
+    "MessageConflict",
+    "MessageTooLarge",
     "MissingExtra",
     "NotJson",
     "NotOfType",
@@ -157,9 +172,12 @@ __all__ = [
     "TapeGap",
     "TapescopeError",
     "TaskCancelled",
+    "TaskEnded",
     "TaskFailed",
     "TaskNotEnded",
     "TokenRefused",
+    "UniqueKeyTaken",
+    "UnknownEngine",
     "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
@@ -346,6 +364,17 @@ class IdempotencyConflict(TapescopeError):
         super().__init__(
             f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, "
             "which has other params. Use another key, or submit the same params."
+        )
+
+
+class UniqueKeyTaken(TapescopeError):
+    """An ended task was to be submitted again, and another task is open that has its unique key."""
+
+    def __init__(self, op: str, unique_key: str, task_id: str) -> None:
+        self.op, self.unique_key, self.task_id = op, unique_key, task_id
+        super().__init__(
+            f"The unique key {unique_key!r} of op {op!r} belongs to task {task_id}, which has not "
+            "ended, so nothing was submitted. Wait for its end, or cancel it, and try again."
         )
 
 
@@ -680,6 +709,46 @@ class StoreNotFound(StoreConfigError):
         )
 
 
+class EngineUnfit(TapescopeError):
+    """An engine that cannot be used as it is set up. ``engine`` is where it is."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be used: {why}.")
+
+
+class BadEngineUrl(TapescopeError):
+    """An engine's URL that cannot be read. Neither the message nor ``url`` shows a password."""
+
+    def __init__(self, url: str, why: str) -> None:
+        url = hide_password(url)
+        self.url, self.why = url, why
+        super().__init__(
+            f"The engine's URL {url!r} cannot be used: {why}. "
+            "Example: temporal://temporal.internal:7233/namespace."
+        )
+
+
+class UnknownEngine(TapescopeError):
+    """An engine's URL whose scheme no installed engine has."""
+
+    def __init__(self, scheme: str, known: Sequence[str]) -> None:
+        self.scheme, self.known = scheme, tuple(known)
+        super().__init__(
+            f"No installed engine has the scheme {scheme!r}. Known here: {', '.join(known)}. "
+            "Check the URL; a package adds a scheme through the entry-point group "
+            "'tapescope.engines'."
+        )
+
+
+class EngineUnavailable(TapescopeError):
+    """An engine that cannot be reached now. Its tasks are in the store, and wait."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be reached: {why}. Its tasks wait.")
+
+
 class StoreUnavailable(TapescopeError):
     """The store cannot be reached; nothing of this call was written."""
 
@@ -832,6 +901,50 @@ class TaskNotEnded(TapescopeError):
         super().__init__(
             f"Task {task_id} is {status}: it has not ended, and may still do its work. Wait for "
             "its end, or cancel it first."
+        )
+
+
+class TaskEnded(TapescopeError):
+    """A message for a task that has ended: it was not stored."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id, self.status = task_id, status
+        super().__init__(
+            f"Task {task_id} has ended as {status} and takes no message any more: this one was not "
+            "stored. Submit a new task for it, or send earlier."
+        )
+
+
+class InboxFull(TapescopeError):
+    """A message for a task that has as many as it may that it has not taken: it was not stored."""
+
+    def __init__(self, task_id: str, most: int) -> None:
+        self.task_id, self.most = task_id, most
+        super().__init__(
+            f"Task {task_id} has {most:,} messages that it has not taken, and this one was not "
+            "stored. Wait until its runner has taken some, and see that it takes any."
+        )
+
+
+class MessageTooLarge(TapescopeError):
+    """A message whose JSON text is over the limit: it was not stored."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(
+            f"The message has {size:,} bytes of JSON, over the limit of {limit:,}. Keep the data "
+            "elsewhere and send where it is."
+        )
+
+
+class MessageConflict(TapescopeError):
+    """Another message was sent to the task under the same key: this one was not stored."""
+
+    def __init__(self, task_id: str, key: str, n: int) -> None:
+        self.task_id, self.key, self.n = task_id, key, n
+        super().__init__(
+            f"The key {key!r} belongs to message {n} of task {task_id}, which says something else. "
+            "Use another key, or send the same message."
         )
 
 

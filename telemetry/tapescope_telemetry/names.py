@@ -47,6 +47,7 @@ __all__ = [
     "LOG_SIZE",
     "LOOP_ERRORS",
     "LOOP_LAG",
+    "MESSAGES",
     "METRICS",
     "OLDEST_ACTIVE",
     "OLDEST_DUE",
@@ -100,6 +101,8 @@ class Attribute:
 
     OP: Final = "tapescope.task.op"
     TASK_ID: Final = "tapescope.task.id"
+    TAGS: Final = "tapescope.task.tags"
+    PARENT_ID: Final = "tapescope.task.parent.id"
     STATE: Final = "tapescope.task.state"
     OUTCOME: Final = "tapescope.task.outcome"
     ATTEMPT: Final = "tapescope.task.attempt"
@@ -125,6 +128,7 @@ class Attribute:
     SCHEDULE: Final = "tapescope.schedule.name"
     FIRING_TIME: Final = "tapescope.schedule.firing_time"
     FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
+    MESSAGE_RESULT: Final = "tapescope.message.result"
     LINK: Final = "tapescope.link"
     STREAM_END: Final = "tapescope.server.stream.end"
     REFUSAL: Final = "tapescope.server.refusal"
@@ -205,7 +209,7 @@ SUBMIT: Final = SpanRow(
     "PRODUCER",
     "the caller's",
     (_A.OP, _A.TASK_ID, _A.ADAPTER),
-    (_A.SCHEDULE, _A.FIRING_TIME, _A.ERROR_TYPE),
+    (_A.SCHEDULE, _A.FIRING_TIME, _A.TAGS, _A.PARENT_ID, _A.ERROR_TYPE),
     messaging="send",
 )
 RUN: Final = SpanRow(
@@ -394,6 +398,14 @@ LATENESS: Final = MetricRow(
     "From a firing time to when its task was made.",
     (_A.OP,),
     boundaries=_WORK_SECONDS,
+)
+MESSAGES: Final = MetricRow(
+    "tapescope.message.count",
+    "counter",
+    "{message}",
+    "Messages to tasks, by what became of them. One that is sent is taken later, or untaken when "
+    "its task ends.",
+    (_A.OP, _A.MESSAGE_RESULT),
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
@@ -745,7 +757,7 @@ METRICS: Final = (
     *(SUBMITTED, REFUSED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
     *(BACKLOG, OLDEST_DUE, OP_WORKERS, OP_PAUSED, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
-    *(FIRINGS, LATENESS),
+    *(FIRINGS, LATENESS, MESSAGES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),

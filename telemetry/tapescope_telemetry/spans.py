@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
@@ -215,12 +215,14 @@ class SubmitSpan:
         as_message: bool = False,
         carries_baggage: bool = False,
         schedule: tuple[str, str] | None = None,
+        tags: Sequence[str] = (),
+        parent_id: str | None = None,
     ) -> None:
         self._tracer = tracer
         self._failures = failures
         self._carries_baggage = carries_baggage
         self._name = SUBMIT.of(op)
-        self._attributes = {
+        self._attributes: dict[str, str | Sequence[str]] = {
             Attribute.OP: op,
             Attribute.TASK_ID: task_id,
             Attribute.ADAPTER: adapter,
@@ -228,6 +230,10 @@ class SubmitSpan:
         if schedule is not None:
             name, firing_time = schedule
             self._attributes |= {Attribute.SCHEDULE: name, Attribute.FIRING_TIME: firing_time}
+        if tags:
+            self._attributes[Attribute.TAGS] = tags
+        if parent_id is not None:
+            self._attributes[Attribute.PARENT_ID] = parent_id
         if as_message:
             self._attributes |= SUBMIT.describe_message(op, task_id)
         self._span: Span = INVALID_SPAN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,7 @@ from tapescope_telemetry.guard import read_errors
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, make_meter, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.managers import ManagerMeter
+from tapescope_telemetry.messages import MessageMeter
 from tapescope_telemetry.names import (
     EVENT_APPENDED,
     EVENT_FAILED,
@@ -147,6 +148,11 @@ class Telemetry:
         return self._metrics.tasks
 
     @property
+    def messages(self) -> MessageMeter:
+        """What becomes of the messages to tasks."""
+        return self._metrics.messages
+
+    @property
     def schedules(self) -> ScheduleMeter:
         """What becomes of the firing times of schedules."""
         return self._metrics.schedules
@@ -170,11 +176,19 @@ class Telemetry:
         self._metrics.loop_errors.add(1, loop)
 
     def submit_span(
-        self, op: str, task_id: str, adapter: str, *, schedule: tuple[str, str] | None = None
+        self,
+        op: str,
+        task_id: str,
+        adapter: str,
+        *,
+        schedule: tuple[str, str] | None = None,
+        tags: Sequence[str] = (),
+        parent_id: str | None = None,
     ) -> SubmitSpan:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once.
 
-        ``schedule`` is the name and the firing time of the schedule that makes the task.
+        ``schedule`` is the name and the firing time of the schedule that makes the task, and
+        ``parent_id`` the task whose runner submits it.
         """
         if not self.makes_spans and not is_traced():
             return UNTRACED_SUBMIT
@@ -184,6 +198,8 @@ class Telemetry:
             as_message=self._as_message,
             carries_baggage=self._carries_baggage,
             schedule=schedule,
+            tags=tags,
+            parent_id=parent_id,
         )
 
     @property
@@ -307,6 +323,7 @@ class _Metrics:
         self._on = StoreInstruments(meter, caps)
         self.managers: Final = ManagerMeter(meter)
         self.schedules: Final = ScheduleMeter(meter, caps)
+        self.messages: Final = MessageMeter(meter, caps)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 
     @classmethod

@@ -24,6 +24,7 @@ from tapescope.model import (
     FiringOutcome,
     LinkKind,
     LoopName,
+    MessageResult,
     Outcome,
     Refusal,
     RescueResult,
@@ -119,6 +120,12 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
     _A.CONNECTION_STATE: AttributeRow("What a connection does.", tuple(ConnectionState)),
+    _A.TAGS: AttributeRow(
+        "What the task is found by, as a list. On spans only.", open="texts of its submitter"
+    ),
+    _A.PARENT_ID: AttributeRow(
+        "The task whose runner submitted this one. On spans only.", open="ids of tasks"
+    ),
     _A.SCHEDULE: AttributeRow("The schedule that made the task. On spans only.", open="names"),
     _A.FIRING_TIME: AttributeRow(
         "For when the schedule made the task. On spans only.", open="times: 2026-01-31T12:00:00Z"
@@ -126,6 +133,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.FIRING_OUTCOME: AttributeRow(
         "What became of a firing time of a schedule.", tuple(FiringOutcome)
     ),
+    _A.MESSAGE_RESULT: AttributeRow("What became of a message to a task.", tuple(MessageResult)),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.STREAM_END: AttributeRow("Why a stream of a server ended.", tuple(StreamEnd)),
     _A.REFUSAL: AttributeRow("Why a server refused a request by itself.", tuple(Refusal)),

@@ -12,7 +12,9 @@ async def make_tapes(store: TaskStore) -> list[int]:
     """The keys of a task whose tape is open, one whose tape is closed, and one that waits."""
     keys: list[int] = []
     for kind in ("open", "closed", "pending"):
-        task, _ = await store.create(NewTask(new_task_id(), "x", idempotency_key=kind))
+        task, _ = await store.create(
+            NewTask(new_task_id(), "x", idempotency_key=kind, unique_key=kind)
+        )
         keys.append(task.key)
         if kind == "pending":
             continue

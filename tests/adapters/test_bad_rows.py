@@ -68,7 +68,8 @@ IN_SQLITE: Final = {
         *("params", "timeout_s", "retries", "retries_spent", "attempt", "idempotency_key"),
         *("traceparent", "created_at", "claimed_at", "finished_at", "lease_expires_at"),
         *("owner", "cancel_reason", "cancel_message", "cancel_by", "cancel_requested_at"),
-        *("error_code", "priority", "queue"),
+        *("error_code", "priority", "tags", "parent_id", "cancel_with_parent"),
+        *("unique_key", "concurrency_key", "queue"),
     )
     for kind, value in {"a blob": BLOB, "no UTF-8": NO_TEXT}.items()
 } | {
@@ -76,6 +77,9 @@ IN_SQLITE: Final = {
     "attempt, a fraction": "attempt = 1.5",
     "run_at, a fraction": "run_at = 1.5",
     "priority, a fraction": "priority = 1.5",
+    "tags, no JSON": "tags = 'red'",
+    "tags, of numbers": "tags = '[1]'",
+    "tags, no list": "tags = '{}'",
     "timeout_s, for ever": "timeout_s = 9e999",
     "task_id": f"task_id = {BLOB}",
 }

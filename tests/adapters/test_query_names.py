@@ -17,10 +17,20 @@ STEPS = {
         "append_events",
         "find_overruled",
         "give_up_task",
+        "find_unique",
     },
     "drop_rows": {"examine_refused", "quarantine", "count_drops", "count_unknown"},
     "cancel_task": {"lock_for_cancel", "record_cancel", "append_by_another"},
     "claim_due": {"find_due", "start_due", "read_claimed"},
+    "admit_parked": {
+        "has_look",
+        "find_looks",
+        "forget_looks",
+        "look_again",
+        "count_slots",
+        "find_parked",
+        "admit_parked",
+    },
     "claim_singly": {"read_claimed_row"},
     "rescue_expired": {"find_lost", "last_seq"},
     "repair_task": {
@@ -44,6 +54,7 @@ STEPS = {
     "fold_backlog": {"count_passed", "fold_passed", "forget_passed"},
     "fill_backlog": {"forget_live", "fill_backlog"},
     "mend_backlog": {"add_gone", "log_mended"},
+    "send_message": {"find_message", "count_waiting", "add_message"},
 }
 """By PostgreSQL's function, the queries of SQLite that are its steps: there a statement is a call
 within the process, and on PostgreSQL each would be a round trip."""
@@ -52,6 +63,7 @@ PARTS = {
     "read_quarantine": {"count_quarantine", "count_dropped"},
     "read_tape": {"read_tape_end"},
     "find_open": {"find_top"},
+    "read_inbox": {"find_receiver"},
 }
 """By query of both dialects, what PostgreSQL's reads besides, as of the same moment and in the same
 round trip. On SQLite a read transaction holds the moment."""
@@ -68,8 +80,11 @@ ONLY_POSTGRES = {
     "repair_task": "calls the function",
     "rescue_expired": "calls the function",
     "mend_backlog": "calls the function",
+    "send_message": "calls the function",
     "read_backlog": "calls the function",
     "read_clock": "due times go by the server's clock; SQLite's go by the process's",
+    "search_children": "the planner is led by an order; SQLite has search_tasks",
+    "find_searched_children": "as above",
     "fence": "a reply can be lost, and with it what became of a flush; SQLite is in the process",
     "announce": "a notification; who has a SQLite file open looks at it",
     "settle_lane": "what a lost connection still carries; SQLite is in the process",

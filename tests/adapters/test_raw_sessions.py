@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final, cast
@@ -21,7 +22,8 @@ from tapescope import (
     TaskStore,
     find_store,
 )
-from tapescope.model.tasks import FinalEvent
+from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import FinalEvent, Task
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import _schema as postgres_schema
 from tapescope_adapters.sqlite import _schema as sqlite_schema
@@ -127,6 +129,30 @@ async def test_a_queue_without_a_name_is_refused(store_url: str) -> None:
         ]
 
         assert [[claim.task.queue for claim in some] for some in claims] == [[], ["mail"]]
+
+
+async def test_tags_and_a_parent_are_those_of_the_submit(store_url: str) -> None:
+    """A session's own task is found by its tags; what is no list of tags is refused, and nobody
+    changes them. A session that deletes a task takes them along."""
+    with_tags = task(tags="""'["red","red","blue"]'""")
+    async with find_store(store_url) as store:
+        for bad in ("'red'", "'{}'", "'7'"):
+            with pytest.raises(Exception, match=r"tapescope|tags_are_a_list"):
+                await run_statement(store_url, raw_task(store_url, task(tags=bad)))
+        await run_statement(store_url, raw_task(store_url, with_tags))
+        (red,) = (await store.list(tag="red")).tasks
+        for change in ("tags = NULL", f"parent_id = '{red.task_id}'"):
+            with pytest.raises(Exception, match="tapescope I4: a task keeps its"):
+                await run_statement(store_url, f"UPDATE tasks SET {change}")
+        await run_statement(store_url, f"DELETE FROM tasks WHERE task_id = '{red.task_id}'")
+        again = re.sub("'[0-9a-f-]{36}'", f"'{red.task_id}'", raw_task(store_url, task()))
+        await run_statement(store_url, again)
+
+        assert set(red.tags) == {"red", "blue"}
+        assert (await store.list()).tasks[0].task_id == red.task_id
+        for tag in ("red", "blue"):
+            assert (await store.list(tag=tag)).tasks == ()
+        await is_well(store)
 
 
 TWICE: Final = (
@@ -407,3 +433,51 @@ async def test_store_of_before_the_guards_is_migrated_with_its_damage(
     assert len(due) == 2
     assert sum(bool(one.damage) for one in page.tasks) == 3
     assert [one.damage for one in page.tasks if one.key == 1_001] == [""]
+
+
+async def test_raw_session_takes_no_slot_that_is_held(store_url: str) -> None:
+    """A parked task is not set running beside as many as its key has slots."""
+    async with find_store(store_url) as store:
+        await store.ops.register([KnownOp("x", max_concurrent=1)])
+        tasks = [await parked(store) for _ in range(2)]
+        (claim,) = await store.claim_due("me", ["x"], 5, 60)
+        taken = "UPDATE tasks SET status = 'running', attempt = attempt + 1 WHERE id = {}"
+        with pytest.raises(Exception, match="no slot free"):
+            await run_statement(store_url, taken.format(tasks[1].key))
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+        (after,) = await store.claim_due("me", ["x"], 5, 60)
+
+        assert (claim.task.key, after.task.key) == (tasks[0].key, tasks[1].key)
+
+
+async def test_raw_session_makes_nothing_due_that_is_parked(store_url: str) -> None:
+    """A time to run does not give a parked task a slot; what has it due is to take one, too."""
+    async with find_store(store_url) as store:
+        await store.ops.register([KnownOp("x", max_concurrent=1)])
+        tasks = [await parked(store) for _ in range(2)]
+        await store.claim_due("me", ["x"], 5, 60)
+        for change in ("run_at = 1", "run_at = 1, parked_at = NULL"):
+            with pytest.raises(Exception, match=r"tasks_parked_is_not_due|no slot free"):
+                await run_statement(
+                    store_url, f"UPDATE tasks SET {change} WHERE id = {tasks[1].key}"
+                )
+
+        assert await store.claim_due("me", ["x"], 5, 60) == []
+
+
+async def test_a_deleted_task_gives_its_slot_back(store_url: str) -> None:
+    """Whoever deletes it: the next one has it."""
+    async with find_store(store_url) as store:
+        await store.ops.register([KnownOp("x", max_concurrent=1)])
+        tasks = [await parked(store) for _ in range(2)]
+        await store.claim_due("me", ["x"], 5, 60)
+        await run_statement(store_url, f"DELETE FROM tasks WHERE id = {tasks[0].key}")
+        (claim,) = await store.claim_due("me", ["x"], 5, 60)
+
+        assert claim.task.key == tasks[1].key
+
+
+async def parked(store: TaskStore) -> Task:
+    """A task that waits for a slot."""
+    task, _ = await store.create(NewTask(new_task_id(), "x", concurrency_key="k"))
+    return task

@@ -38,6 +38,7 @@ from tapescope import (
     TaskManager,
     TaskNotEnded,
     TokenRefused,
+    UniqueKeyTaken,
     UnknownTask,
 )
 from tapescope.client import Client, SyncClient
@@ -120,7 +121,13 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
         first = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
         again = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
         other = await client.submit(
-            "double", params={"n": 4}, delay=3_600, timeout=9, priority=-4, queue="bulk"
+            "double",
+            params={"n": 4},
+            delay=3_600,
+            timeout=9,
+            priority=-4,
+            tags=["b", "a"],
+            queue="bulk",
         )
         with pytest.raises(IdempotencyConflict) as raised:
             await client.submit("double", params={"n": 5}, idempotency_key="k")
@@ -133,6 +140,8 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
         retried = await first.retry(idempotency_key="r")
         same = await first.retry(idempotency_key="r")
         row, waits = await first.status(), await other.status()
+        tagged = await client.list(tag="a")
+        children = await client.list(parent_id=first.task_id)
         cancelled = await other.cancel("no need")
         with pytest.raises(TaskCancelled, match="no need"):
             await other.result()
@@ -143,10 +152,39 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert result == 8
     assert (row.retries, waits.timeout, waits.idempotency_key is not None) == (2, 9, True)
     assert (row.priority, waits.priority) == (0, -4)
+    assert (row.tags, waits.tags, waits.parent_id) == ((), ("a", "b"), None)
+    assert [task.task_id for task in tagged.tasks] == [other.task_id]
+    assert children.tasks == ()
     assert (row.queue, waits.queue) == ("default", "bulk")
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
+
+
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
+async def test_a_unique_key_is_told_from_a_lost_reply(sqlite_url: str, kind: Kind) -> None:
+    """A submit whose reply was lost made its task; one that met an open task of another did not."""
+    async with Shop.open(sqlite_url) as shop:
+        cutter = Cutter(shop.server.port, (1,))
+
+        async def submit(url: str, *keys: str) -> Any:
+            many = [Submission("double", params={"n": 1}, delay=60, unique_key=key) for key in keys]
+            return await ended_by(kind, url, "submit_many", many)
+
+        async with cutter.open() as url:
+            (first,) = await submit(url, "a")
+            (again,) = await submit(url, "a")
+            others = await submit(url, "a", "b")
+        row = await shop.manager.store.get(first.task_id)
+        await shop.manager.handle(first.task_id).cancel()
+        await submit(shop.url, "a")
+        refused = await ended_by(kind, shop.url, "retry", first.task_id)
+
+    assert (first.created, again.created) == (True, False)
+    assert first.task_id == again.task_id == others[0].task_id
+    assert [one.created for one in others] == [False, True]
+    assert row.unique_key == "a"
+    assert isinstance(refused, UniqueKeyTaken)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -524,6 +562,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
             idempotency_key=None if n % 2 else f"k{n}",
             delay=3_600,
             priority=n % 7 or None,
+            tags=[f"t{n % 3}"],
             queue="bulk" if n % 2 else None,
         )
         for n in range(600)

@@ -242,6 +242,18 @@ async def test_the_hooks_page_carries_a_tenant(sqlite_url: str) -> None:
         assert len((await manager.store.list()).tasks) == 1
 
 
+async def test_the_program_of_the_messages_page_runs(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message is sent, and taken; the program ends with what it has brought about."""
+    (program,) = read_programs("messages.md")
+    program = program.replace("sqlite:///tasks.db", sqlite_url)
+    code = compile(program, "messages.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(code, {"__name__": "messages_page"})
+
+    assert capsys.readouterr().out == "published\n"
+
+
 async def test_the_programs_of_the_resources_page_run(
     sqlite_url: str,
     tmp_path: Path,

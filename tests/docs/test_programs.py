@@ -172,6 +172,27 @@ async def test_the_settings_of_the_pages_are_taken(sqlite_url: str) -> None:
             assert told == ("'secret'" if manager is managers[1] else "secret")
 
 
+async def test_tasks_are_found_by_what_they_belong_to(sqlite_url: str) -> None:
+    """By the tags and by the parent of the page on context."""
+    tags, parents = read_programs("docs/howto/context.md")
+    ops = Ops()
+
+    async def work(report: Reporter, folder: str = "") -> None:
+        pass
+
+    resize, clean_up = ops.op("resize")(work), ops.op("clean_up")(work)
+    async with TaskManager(sqlite_url, ops=ops) as manager:
+        names = await run(tags, {"resize": resize, "manager": manager})
+        more = {"ops": ops, "resize": resize, "clean_up": clean_up, "Reporter": Reporter}
+        run_import = (await run(parents, {**more, "manager": manager}))["run_import"]
+        task = await run_import.submit(["a", "b"])
+        await task.result(30)
+        children = (await manager.store.list(parent_id=task.task_id)).tasks
+
+    assert len(names["page"].tasks) == sum(names["counts"].values()) == 1
+    assert [(one.op, one.cancel_with_parent) for one in children] == [("resize", True)] * 2
+
+
 async def test_what_a_runner_logs_goes_on_its_tape(sqlite_url: str) -> None:
     """With the handler of the page on embedding."""
     handlers = list(logging.getLogger().handlers)

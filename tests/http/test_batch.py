@@ -56,8 +56,11 @@ async def test_each_has_its_answer_and_its_key(served_url: str, tmp_path: Path) 
             "retries": 1,
             "timeout": 5,
             "priority": 9,
+            "tags": ["red", "blue"],
         },
         {"op": "double", "params": {"n": 1}, "idempotency_key": "k1"},
+        {"op": "double", "params": {"n": 1}, "delay": 60, "unique_key": "u"},
+        {"op": "double", "params": {"n": 2}, "unique_key": "u"},
     ]
     async with make_manager(served_url) as manager:
         async with asking(make_app(manager, tokens=tokens), token=token) as client:
@@ -71,16 +74,19 @@ async def test_each_has_its_answer_and_its_key(served_url: str, tmp_path: Path) 
     assert [one["op"] for one in told] == [one["op"] for one in tasks]
     assert [one["problem"] and one["problem"]["error"] for one in told] == [
         *(None, None, "BadParams", "Forbidden", "OpNotRegistered", "IdempotencyConflict"),
-        *("BadSetting", None, None),
+        *("BadSetting", None, None, None, None),
     ]
     assert [one["created"] for one in told[:2]] == [True, True]
     assert told[1]["task_id"] == told[8]["task_id"], "two of one key are one task"
+    assert told[9]["task_id"] == told[10]["task_id"], "while it is open so are two of a unique key"
+    assert [one["created"] for one in told[9:]] == [True, False]
+    assert [one["found_by"] for one in told[8:]] == ["idempotency_key", None, "unique_key"]
     assert [one["task_id"] for one in told if one["problem"]] == [None] * 5
     assert [(one["task_id"], one["created"]) for one in again.json()["tasks"]] == [
         (one["task_id"], False) for one in told[:2]
     ]
     assert [row.params for row in rows] == [{"n": 0}, {"n": 1}]
-    assert len(listed) == 3
+    assert len(listed) == 4
 
 
 async def test_many_are_one_flush_or_two(sqlite_url: str) -> None:

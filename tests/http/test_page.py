@@ -251,6 +251,41 @@ async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) ->
     assert "fine" in bad.words
 
 
+async def test_a_task_shows_its_tags_its_parent_and_its_children(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """As links to what they lead to; the list has a filter for either. Who may not see an op sees
+    no child of it."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        tagged = NewTask(new_task_id(), "a", tags=("größe:7", "red"))
+        await store.create(tagged)
+        news = [NewTask(new_task_id(), "ab"[n % 2], parent_id=tagged.task_id) for n in range(22)]
+        for new in news:
+            await store.create(new)
+        page = await bench.get(f"/tasks/{tagged.task_id}")
+        child = await bench.get(f"/tasks/{news[0].task_id}")
+        leads = {href for href in page.find_all("a", "href") if "tag=" in href}
+        by_tag = await bench.get(f"/tasks?tag={quote('größe:7')}")
+        by_parent = await bench.get(f"/tasks?parent={tagged.task_id}")
+        refused = await bench.get("/tasks?tag=two%20words", 422)
+    token = tokens.add("ann", [Grant.parse("read:a")], 0)
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        await bench.post("/login", token=token, next="/tasks")
+        narrow = await bench.get(f"/tasks/{tagged.task_id}")
+
+    rows = [f"t-{new.task_id}" for new in news[::-1]]
+    assert leads == {f"/tasks?tag={quote('größe:7')}", "/tasks?tag=red"}
+    assert page.find_all("tr", "id") == rows[:20]
+    assert f"/tasks?parent={tagged.task_id}" in page.find_all("a", "href")
+    assert narrow.find_all("tr", "id") == rows[1:20:2]
+    assert f"/tasks/{tagged.task_id}" in child.find_all("a", "href")
+    assert "Children" not in child.words
+    assert by_tag.find_all("tr", "id") == [f"t-{tagged.task_id}"]
+    assert by_parent.find_all("tr", "id") == rows
+    assert "1 to 64 letters" in refused.words
+
+
 async def test_what_is_typed_leads_to_what_it_names(sqlite_url: str) -> None:
     """A whole id, the short one, a trace, an op; all else is a key."""
     async with browsing(sqlite_url, work=False) as bench:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -105,22 +106,45 @@ async def test_a_caller_cancelled_with_the_commit_leaves_nothing(make: Make) -> 
         assert [event.type for event in tape.events] == [*begun, FINAL]
 
 
+@pytest.mark.parametrize("kind", ["idempotency_key", "unique_key"])
 @in_virtual_time
-async def test_a_key_finds_what_a_cancelled_create_left() -> None:
-    """A task with an idempotency key stays: the same create again answers with it."""
+async def test_a_key_finds_what_a_cancelled_create_left(kind: str) -> None:
+    """A task with a key stays: the same create again answers with it, and it may be the answer of
+    another one already."""
+    key: dict[str, Any] = {kind: "k"}
     async with at_rest(FaultyStore()) as store:
         gate = Gate()
         store.faults.before = gate
         first = new_task_id()
-        create = asyncio.ensure_future(store.create(NewTask(first, "work", idempotency_key="k")))
+        create = asyncio.ensure_future(store.create(NewTask(first, "work", **key)))
         await gate.reached.wait()
         create.cancel()
         await asyncio.gather(create, return_exceptions=True)
         gate.opened.set()
         await store.orphans_ended()
-        task, new = await store.create(NewTask(new_task_id(), "work", idempotency_key="k"))
+        task, new = await store.create(NewTask(new_task_id(), "work", **key))
 
         assert (task.task_id, task.status, new) == (first, TaskStatus.PENDING, False)
+
+
+@in_virtual_time
+async def test_a_unique_key_keeps_nothing_that_nobody_runs() -> None:
+    """A task for one owner alone is cancelled with its create, for no other runner is there: the
+    key is free."""
+    async with at_rest(FaultyStore()) as store:
+        gate = Gate()
+        store.faults.before = gate
+        first = NewTask(new_task_id(), "work", unique_key="k", only_by="me")
+        create = asyncio.ensure_future(store.create(first))
+        await gate.reached.wait()
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        gate.opened.set()
+        await store.orphans_ended()
+        task, new = await store.create(NewTask(new_task_id(), "work", unique_key="k"))
+
+        assert (await store.get(first.task_id)).status is TaskStatus.CANCELLED
+        assert (task.task_id != first.task_id, new) == (True, True)
 
 
 @EITHER_WAY

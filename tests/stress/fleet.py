@@ -14,7 +14,7 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,16 @@ from tests.stress.delays import pause
 from tests.stress.fleet_program import OP
 from tests.stress.harness import Result, read_rows
 
-__all__ = ["FLEET", "FLEET_KILLED", "KILL_EVERY", "WORKERS", "play_fleet"]
+__all__ = [
+    "FLEET",
+    "FLEET_KILLED",
+    "KILL_EVERY",
+    "WORKERS",
+    "Fleet",
+    "play_fleet",
+    "submit_in_batches",
+    "wait_until_ended",
+]
 
 FLEET: Final = "fleet"
 FLEET_KILLED: Final = "fleet-killed"
@@ -59,11 +68,11 @@ async def play_fleet(
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="tapes-fleet-") as folder:
         async with find_store(url) as store:
-            async with _Fleet(url).running(workers) as fleet:
+            async with Fleet(url).running(workers) as fleet:
                 due = await _submit(store, tasks, folder, work)
                 killing = asyncio.ensure_future(fleet.keep_killing(kill_every))
                 try:
-                    await _wait_until_ended(store, within=60 + tasks / 20)
+                    await wait_until_ended(store, within=60 + tasks / 20)
                 finally:
                     killing.cancel()
                     with suppress(asyncio.CancelledError):  # ours
@@ -86,17 +95,19 @@ async def play_fleet(
     return result
 
 
-class _Fleet:
+class Fleet:
     """The worker processes; those that are killed are replaced."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(
+        self, url: str, app: str = "tests.stress.fleet_program:manager", op: str = OP
+    ) -> None:
+        self._url, self._app, self._op = url, app, op
         self._running: deque[tuple[Process, asyncio.Task[None]]] = deque()
         self._starting: set[asyncio.Event] = set()
         self.killed = 0
 
     @asynccontextmanager
-    async def running(self, workers: int) -> AsyncGenerator[_Fleet]:
+    async def running(self, workers: int) -> AsyncGenerator[Fleet]:
         """So many workers that are ready; all are ended with SIGTERM at the end."""
         try:
             await asyncio.gather(*(self._start() for _ in range(workers)))
@@ -126,12 +137,12 @@ class _Fleet:
             await self._start()
 
     async def _start(self) -> None:
-        command = ("worker", "--app", "tests.stress.fleet_program:manager", "--store", self._url)
+        command = ("worker", "--app", self._app, "--store", self._url)
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tapescope.cli", *command), cwd=_ROOT, stderr=PIPE
         )
         ready = asyncio.Event()
-        ear = asyncio.ensure_future(_hear(worker, ready))
+        ear = asyncio.ensure_future(_hear(worker, ready, self._op))
         self._running.append((worker, ear))
         self._starting.add(ready)
         async with asyncio.timeout(60):
@@ -139,13 +150,19 @@ class _Fleet:
         self._starting.discard(ready)
 
 
-async def _hear(worker: Process, ready: asyncio.Event) -> None:
+async def _hear(worker: Process, ready: asyncio.Event, op: str) -> None:
     """Read what a worker says, so that it never waits for a reader."""
     assert worker.stderr is not None
     async for line in worker.stderr:
-        if json.loads(line)["message"].endswith(f": {OP}"):
+        if json.loads(line)["message"].endswith(f": {op}"):
             ready.set()
     ready.set()  # it has ended: the caller that awaits it finds that out
+
+
+async def submit_in_batches(manager: TaskManager, submissions: Sequence[Submission]) -> None:
+    """Submit them all, in a flush for some hundred."""
+    for first in range(0, len(submissions), _BATCH):
+        await manager.submit_many(submissions[first : first + _BATCH])
 
 
 async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int:
@@ -153,17 +170,14 @@ async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int
     soon = datetime.now(UTC) + timedelta(seconds=1 + tasks / 1_000)
     params = {"folder": folder, "seconds": work}
     async with TaskManager(store, work=False) as manager:
-        for first in range(0, tasks, _BATCH):
-            await manager.submit_many(
-                [
-                    Submission(OP, params=params, run_at=soon, retries=RETRIES)
-                    for _ in range(min(_BATCH, tasks - first))
-                ]
-            )
+        one = Submission(OP, params=params, run_at=soon, retries=RETRIES)
+        await submit_in_batches(manager, [one] * tasks)
     return round(soon.timestamp() * 1_000_000)
 
 
-async def _wait_until_ended(store: TaskStore, within: float) -> None:
+async def wait_until_ended(store: TaskStore, within: float) -> None:
+    """Wait until no task is pending or runs, for so many seconds."""
+
     async def have_ended() -> bool:
         counts = await store.count()
         return not counts.get(TaskStatus.PENDING) and not counts.get(TaskStatus.RUNNING)

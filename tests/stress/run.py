@@ -27,11 +27,12 @@ from tests.stress.kinds import KINDS, RETRY
 from tests.stress.orphans import CANCELLED_SUBMITS, play_cancelled_submits
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
+from tests.stress.slots import SLOTTED, play_slots
 from tests.support.faulty_telemetry import Fault
 from tests.support.services import running_postgres
 
 REAL = ("memory", "sqlite", "postgresql")
-ALL_KINDS = (*KINDS, CLAIMS, RESCUE, CANCELLED_SUBMITS, PAUSE, FLEET, FLEET_KILLED)
+ALL_KINDS = (*KINDS, CLAIMS, RESCUE, CANCELLED_SUBMITS, PAUSE, FLEET, FLEET_KILLED, SLOTTED)
 CORE_KINDS = tuple(kind for kind in KINDS if kind != RETRY)
 """What is played with telemetry that fails."""
 FAULTS: dict[str, Callable[[int], Fault]] = {
@@ -79,6 +80,12 @@ async def stress(
                     if url is None:
                         continue  # no other process has this memory
                     results.append(await play_pauses(store, url, max(3, runs // PAUSE_SHARE)))
+                elif kind == SLOTTED:
+                    if url is None:
+                        continue  # as above
+                    with place(store) as empty:
+                        assert empty is not None, "as above"
+                        results.append(await play_slots(store, empty, runs))
                 elif kind in (FLEET, FLEET_KILLED):
                     if url is None:
                         continue  # as above

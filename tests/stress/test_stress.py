@@ -13,11 +13,13 @@ from tests.stress.orphans import play_cancelled_submits
 from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
 from tests.stress.run import CORE_KINDS, REAL
+from tests.stress.slots import play_slots
 from tests.support.faulty_telemetry import Fault
 
 pytestmark = [pytest.mark.stress, pytest.mark.slow]
 
 RUNS = 40
+SLOTTED_TASKS = 200
 
 
 @pytest.mark.parametrize("store", REAL)
@@ -90,6 +92,15 @@ async def test_a_fleet_runs_each_task(postgres_url: str, kill_every: float | Non
     result = await play_fleet("store", postgres_url, 100, workers=2, kill_every=kill_every)
 
     assert result.outcomes == {"succeeded": 100}
+    assert result.bad == {}
+
+
+@pytest.mark.slow
+async def test_no_more_run_than_a_key_has_slots(store_url: str) -> None:
+    """Of three slots over four workers that are killed: all tasks succeed, never four at once."""
+    result = await play_slots("store", store_url, SLOTTED_TASKS, kill_every=3.0)
+
+    assert result.outcomes == {"succeeded": SLOTTED_TASKS}
     assert result.bad == {}
 
 

@@ -497,3 +497,22 @@ def test_every_verb_of_schedules_is_there() -> None:
     for name in verbs:
         ours = inspect.signature(getattr(SyncSchedules, name)).parameters
         assert list(ours) == list(inspect.signature(getattr(ManagerSchedules, name)).parameters)
+
+
+def test_messages_are_sent_and_taken_by_plain_calls() -> None:
+    """By the handle and by the manager; the runner in its thread is given them in their order."""
+
+    def add(report: ThreadReporter) -> int:
+        return int(report.message().body) + int(report.message(timeout=10).body)
+
+    with SyncManager(MemoryStore()) as manager:
+        task = manager.submit("add", add)
+        first = task.send(1, key="k")
+        again = manager.send(task.task_id, 1, key="k")
+        task.send(2)
+        result = task.result(10)
+        listed = task.messages().messages
+
+    assert (first.new, again.new) == (True, False)
+    assert result == 3
+    assert [(one.n, one.body) for one in listed] == [(1, 1), (2, 2)]

@@ -17,14 +17,18 @@ from tapescope.model import (
     Drain,
     DropFilter,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
     Mended,
+    MessageResult,
     Pause,
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     StoreLoad,
     StoreSize,
     TapePage,
@@ -32,6 +36,7 @@ from tapescope.model import (
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
     carry,
 )
@@ -48,6 +53,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -58,6 +64,7 @@ from tapescope.store import (
     StoreAway,
     StoreBackend,
     TraceRow,
+    decode,
     is_task_id,
     must_migrate,
     read_schedule,
@@ -362,6 +369,21 @@ class PostgresBackend(StoreBackend):
             channel, payload = self._connector.address.schema, f"{self._context.instance}||w"
             await self._shared.fetch(self._sql["announce"], channel, payload)
 
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        (found,) = await self._shared.fetch(self._sql["send_message"], *row, self._context.instance)
+        if found["answer"] is None:
+            return None
+        result, op, status, n, there = decode(found["answer"])
+        return SendAnswer(MessageResult(result), op, carry(TaskStatus, status), n, there)
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        rows = await self._shared.fetch(self._sql["read_inbox"], task_id, after, limit)
+        return [InboxRow(*row) for row in rows if row["n"] is not None] if rows else None
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        (found,) = await self._shared.fetch(self._sql["find_untaken"], list(task_ids))
+        return [Untaken(*one) for one in decode(found["answer"] or "[]")]
+
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
@@ -398,11 +420,11 @@ class PostgresBackend(StoreBackend):
         timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
         retries = [str(known.retries) for known in ops]
         priorities = [str(known.priority) for known in ops]
+        slots = [None if (n := known.max_concurrent) is None else str(n) for known in ops]
         queues = [known.queue for known in ops]
         bounds = [None if known.max_waiting is None else str(known.max_waiting) for known in ops]
-        await self._shared.fetch(
-            self._sql["register_ops"], names, timeouts, retries, priorities, queues, bounds
-        )
+        told = (names, timeouts, retries, priorities, slots, queues, bounds)
+        await self._shared.fetch(self._sql["register_ops"], *told)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)
@@ -481,22 +503,30 @@ class PostgresBackend(StoreBackend):
             text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
             return as_list(rows)
-        text = self._sql[f"search_tasks{bare}"].replace("/*range*/", _number(of_index, 4))
-        text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
-        rows = await self._shared.fetch(
-            text, last, limit, look_at, *of_index.values(), *of_row.values()
-        )
+        if not of_row:  # each of them is wanted
+            look_at = limit
+        among, lead = "tasks" if wanted.tag is None else "tagged", []
+        if (parent := of_index.pop("parent_id =", None)) is not None:
+            among, lead = "children", [parent]
+        asked = (*lead, *of_index.values())
+        text = self._sql[f"search_{among}{bare}"]
+        text = text.replace("/*range*/", _number(of_index, 4 + len(lead)))
+        text = text.replace("/*and*/", _number(of_row, 4 + len(asked)))
+        rows = await self._shared.fetch(text, last, limit, look_at, *asked, *of_row.values())
         page = as_list(rows)
         if len(page.tasks) == limit or page.looked_to is not None:
             return page
-        text = self._sql["find_searched"].replace("/*range*/", _number(of_index, 3))
-        end = await self._shared.fetch(text, last, look_at - 1, *of_index.values())
+        text = self._sql[f"find_searched_{among}"]
+        text = text.replace("/*range*/", _number(of_index, 3 + len(lead)))
+        end = await self._shared.fetch(text, last, look_at - 1, *asked)
         return ListedTasks(page.tasks, str(end[0][0]) if end else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        clause, wanted = ("", ()) if op is None else (qualify("WHERE op = $1"), (op,))
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        given = {"tag =": tag, "op =": op}
+        wanted = {on: value for on, value in given.items() if value is not None}
+        text = self._sql["count_tasks" if tag is None else "count_tagged"]
         rows = await self._shared.fetch(
-            self._sql["count_tasks"].replace("/*where*/", clause), *wanted
+            text.replace("/*and*/", _number(wanted, 1)), *wanted.values()
         )
         return {carry(TaskStatus, status): count for status, count in rows}
 
@@ -525,6 +555,10 @@ class PostgresBackend(StoreBackend):
         sql = sql.replace("/*looked_to*/", looked_to).replace("/*times*/", and_times)
         sql = sql.replace("/*and*/", and_one)
         return as_quarantine(await self._shared.fetch(sql, *given), limit)
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        rows = await self._shared.fetch(self._sql["find_followers"], limit)
+        return [Follower(str(row[0]), str(row[1]), *row[2:]) for row in map(tuple, rows)]
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
@@ -594,6 +628,27 @@ class PostgresBackend(StoreBackend):
 
     async def resign_leadership(self, owner: str) -> None:
         await _leadership.resign(self._shared, self._sql, owner)
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        (row,) = await self._shared.fetch(self._sql["read_store_id"])
+        return str(row["store_id"])
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        rows = await self._shared.fetch(self._sql["find_unconfirmed"], engine, limit)
+        return [as_task(row) for row in rows]
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        await self._shared.fetch(self._sql["note_confirmed"], list(task_ids), again_in)
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        (row,) = await self._shared.fetch(self._sql["count_overdue"], engine, late, limit)
+        return row["n"], row["since"]
 
     # --- schedules --------------------------------------------------------------------------------
 

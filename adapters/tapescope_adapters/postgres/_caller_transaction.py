@@ -87,24 +87,38 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    if row.priority:  # else its column needs no right
-        create = create.replace("/*, priority*/", ", priority").replace(
-            "/*, its priority*/", ", $10::smallint"
+    late = {
+        "priority pg_catalog.int2": row.priority,
+        "tags pg_catalog.text": row.tags,
+        "parent_id pg_catalog.uuid": row.parent_id,
+        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+        "unique_key pg_catalog.text": row.unique_key,
+        "concurrency_key pg_catalog.text": row.concurrency_key,
+        "engine pg_catalog.text": row.engine or None,
+        "queue pg_catalog.text": None if row.queue == DEFAULT_QUEUE else row.queue,
+    }
+    if row.concurrency_key is not None:  # it is born parked
+        due = "coalesce($8::bigint, c.now)"
+        create = create.replace(due, "253402300799999999").replace(
+            "/*late*/", ", parked_at /*late*/"
         )
-        values = (*values, row.priority)
-    if row.queue != DEFAULT_QUEUE:  # as above
-        create = create.replace("/*, queue*/", ", queue").replace(
-            "/*, its queue*/", f", ${len(values) + 1}::text"
-        )
-        values = (*values, row.queue)
+        create = create.replace("/*its late*/", f", {due} /*its late*/")
+    for column, value in late.items():
+        if value or value == "":  # else its column needs no right
+            name, kind = column.split()
+            values = (*values, value)
+            create = create.replace("/*late*/", f", {name} /*late*/")
+            place = f"CAST(${len(values)} AS {kind})"
+            create = create.replace("/*its late*/", f", {place} /*its late*/")
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:
             raise elsewhere
         if (made := rows[0])["id"] is not None:
             return Inserted(made["id"], made["created_at"])
-        rows = yield _Statement(sql["find_standing"], (row.task_id, row.op, row.idempotency_key))
-        if rows:  # else it was deleted between the two
+        names = (row.task_id, row.op, row.idempotency_key, row.unique_key)
+        rows = yield _Statement(sql["find_standing"], names)
+        if rows:  # else it was deleted between the two, or has ended
             return as_task(rows[0])
 
 

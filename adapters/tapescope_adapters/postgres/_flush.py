@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapescope.model import CancelRequest, DropReason, Outcome
+from tapescope.model import CancelRequest, DropReason, Outcome, Untaken
 from tapescope.store import (
     CancelAnswer,
     CancelRow,
@@ -107,6 +107,12 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         owners,
         leases,
         priorities,
+        tags,
+        parents,
+        followers,
+        unique_keys,
+        concurrency_keys,
+        engines,
         queues,
     ) = zip(*rows, strict=True)
     return (
@@ -121,6 +127,12 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(owners),
         _as_array(leases),
         _as_array(priorities),
+        _quote(tags),
+        _as_array(parents),
+        _as_array(followers),
+        _quote(unique_keys),
+        _quote(concurrency_keys),
+        _quote(engines),
         _SEPARATOR.join(queues),
     )
 
@@ -202,6 +214,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
             _cancel(met, facts)
             for met, facts in zip(found["cancels"] or (), found["cancel_facts"] or (), strict=True)
         ],
+        untaken=[Untaken(*one) for one in found.get("untaken") or ()],
     )
 
 

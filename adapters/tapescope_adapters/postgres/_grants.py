@@ -12,7 +12,8 @@ __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
-    "priority, queue"
+    "priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, "
+    "engine, queue"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 
@@ -24,20 +25,24 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
         | dict.fromkeys(
             (
                 "tasks",
+                "tagged",
                 "events",
                 "quarantine",
                 "drop_counts",
                 "repairs",
                 "attempts_traced",
+                "messages",
                 "schedules",
                 "pauses",
                 "workers",
+                "limits",
             ),
             ("SELECT",),
         ),
         DatabaseRole.SUBMITTER: _VERSIONS
         | {
             "tasks": ("SELECT", f"INSERT ({_SUBMITTED})"),
+            "tagged": ("SELECT",),
             "ops": ("SELECT",),
             "schedules": ("SELECT",),
             "pauses": ("SELECT",),
@@ -45,15 +50,19 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
         DatabaseRole.WORKER: _VERSIONS
         | {
             "tasks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "tagged": ("SELECT",),
             "events": ("SELECT", "INSERT", "DELETE"),
             "quarantine": ("SELECT", "INSERT", "DELETE"),
             "drop_counts": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "attempts_traced": ("SELECT", "INSERT"),
+            "messages": ("SELECT", "INSERT", "UPDATE"),
             "lanes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "ops": ("SELECT", "INSERT", "UPDATE"),
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "schedules": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "pauses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limits": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limit_looks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

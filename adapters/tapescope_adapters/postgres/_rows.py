@@ -31,6 +31,7 @@ from tapescope.store import (
     read_event,
     read_json,
     read_repair,
+    read_tags,
 )
 
 __all__ = [
@@ -48,7 +49,8 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
-    "error_code, retries_spent, priority, queue"
+    "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, "
+    "concurrency_key, parked_at, engine, queue"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -79,12 +81,15 @@ def as_task(row: Row) -> Task:
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
-        priority, queue = row["priority"], row["queue"]
+        priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
+        engine, queue = row["engine"], row["queue"]
+        run_us = run_us if parked_us is None else parked_us
         if (
             type(params) is dict
             and are_times(*times)
             and has_sound_numbers(attempt, retries, spent, timeout)
             and type(priority) is int
+            and type(engine) is str
             and type(queue) is str
             and (requested_at is None) is (reason is None)
         ):
@@ -109,12 +114,21 @@ def as_task(row: Row) -> Task:
                 error_code=row["error_code"],
                 retries_spent=spent,
                 priority=priority,
+                tags=read_tags(row["tags"]),
+                parent_id=None if parent is None else str(parent),
+                cancel_with_parent=row["cancel_with_parent"],
+                unique_key=row["unique_key"],
+                concurrency_key=row["concurrency_key"],
+                parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
+                engine=engine or None,
                 queue=queue,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
     found = {name: row[name] for name in _COLUMNS.split(", ")}
-    return as_damaged_task(found | {"task_id": str(row["task_id"])})
+    parent = row["parent_id"]
+    ids = {"task_id": str(row["task_id"]), "parent_id": None if parent is None else str(parent)}
+    return as_damaged_task(found | ids)
 
 
 def as_list(rows: Sequence[Row]) -> ListedTasks:

@@ -19,6 +19,7 @@ from tapescope.model import (
     Drain,
     DropFilter,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
@@ -27,12 +28,15 @@ from tapescope.model import (
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     StoreSize,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
 )
 from tapescope.store import (
@@ -49,6 +53,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -65,9 +70,11 @@ from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import (
     _backlog,
     _claims,
+    _engines,
     _leadership,
     _leases,
     _maintenance,
+    _messages,
     _repair,
     _rows,
     _schedules,
@@ -324,6 +331,21 @@ class SqliteBackend(StoreBackend):
             return await super().create_within(connection, row)
         return await create_within(connection, self._sql, self.path, row, self._context.clock.now())
 
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        answer = await self._changing(
+            lambda conn: _messages.send(conn, self._sql, row, self._context.clock.now())
+        )
+        self._wrote(1, len(row.body))
+        return answer
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        return await self._reading(
+            lambda conn: _messages.read_inbox(conn, self._sql, task_id, after, limit)
+        )
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return await self._reading(lambda conn: _messages.find_untaken(conn, self._sql, task_ids))
+
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
@@ -467,8 +489,8 @@ class SqliteBackend(StoreBackend):
             lambda conn: _rows.list_tasks(conn, self._sql, wanted, limit, before, look_at)
         )
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op))
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op, tag))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         return await self._reading(
@@ -481,6 +503,9 @@ class SqliteBackend(StoreBackend):
         return await self._reading(
             lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        return await self._reading(lambda conn: _rows.find_followers(conn, self._sql, limit))
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
@@ -566,6 +591,33 @@ class SqliteBackend(StoreBackend):
             while pages := await self._changing(_maintenance.shrink):
                 self._wrote(pages, 0)
 
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        return await self._reading(lambda conn: _engines.read_store_id(conn, self._sql))
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        now = self._context.clock.now()
+        return await self._reading(
+            lambda conn: _rows.find_unconfirmed(conn, self._sql, engine, now, limit)
+        )
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        at = self._context.clock.now() + again_in
+        await self._changing(lambda conn: _engines.note_confirmed(conn, self._sql, task_ids, at))
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        before = self._context.clock.now() - late
+        return await self._reading(
+            lambda conn: _engines.count_overdue(conn, self._sql, engine, before, limit)
+        )
+
+    # --- leadership -------------------------------------------------------------------------------
+
     async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         now = self._context.clock.now()
         return await self._changing(
@@ -640,7 +692,8 @@ class SqliteBackend(StoreBackend):
             look = Look(
                 self._sql,
                 seen,
-                None if changes.follows_all else changes.followed,
+                changes.followed,
+                follows_all=changes.follows_all,
                 arrivals=changes.awaits_arrivals,
             )
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tapescope.store import encode
@@ -25,18 +25,27 @@ class Seen(NamedTuple):
     """(task id, last seq) of tapes that may have grown."""
     arrived: bool = False
     """Whether tasks may have come to wait for a claim."""
+    inboxes: Mapping[str, int] = {}
+    """The newest message of each task that is followed one by one, where it has any."""
 
 
 NOTHING_SEEN: Final = Seen(-1)
 
 
 class Look:
-    """Called in the reader's thread. ``followed`` is ``None`` where every task is."""
+    """Called in the reader's thread. ``followed`` are the tasks that are followed one by one."""
 
     def __init__(
-        self, sql: Queries, last: Seen, followed: Sequence[str] | None, *, arrivals: bool
+        self,
+        sql: Queries,
+        last: Seen,
+        followed: Sequence[str],
+        *,
+        follows_all: bool,
+        arrivals: bool,
     ) -> None:
-        self._sql, self._last, self._followed, self._arrivals = sql, last, followed, arrivals
+        self._sql, self._last, self._followed = sql, last, followed
+        self._follows_all, self._arrivals = follows_all, arrivals
 
     def __call__(self, conn: sqlite3.Connection) -> Seen:
         """What there is to see."""
@@ -45,22 +54,28 @@ class Look:
         if version == last.version:
             return last._replace(news=(), arrived=False)
         news: list[tuple[str, int]] = []
+        inboxes: dict[str, int] = {}
         if self._followed:
-            ends = conn.execute(self._sql["read_ends"], (encode(self._followed, "followed"),))
-            news = _sound(ends)
+            asked = (encode(self._followed, "followed"),)
+            met = conn.execute(self._sql["read_ends"], asked).fetchall()
+            if not self._follows_all:
+                news = _sound((task_id, last_seq) for task_id, last_seq, _ in met)
+            inboxes = {task_id: n for task_id, _, n in met if n is not None}
+            # Where there is a new message: a look at the inbox, wherever the tape ends.
+            news += [(one, 0) for one, n in inboxes.items() if n != last.inboxes.get(one)]
         if not self._arrivals:  # nor does a subscriber follow every task
-            return Seen(version, news=news)
+            return Seen(version, news=news, inboxes=inboxes)
         # One statement, for it must be as of one moment: what comes later is for the next look.
-        asked = (last.last_n if last.last_n >= 0 else 2**62,)
-        last_n, last_id, given_up = conn.execute(self._sql["read_arrivals"], asked).fetchone()
+        since = (last.last_n if last.last_n >= 0 else 2**62,)
+        last_n, last_id, given_up = conn.execute(self._sql["read_arrivals"], since).fetchone()
         if last.last_n < 0:
-            return Seen(version, last_n, last_id, news, arrived=True)
-        if self._followed is None:
+            return Seen(version, last_n, last_id, news, arrived=True, inboxes=inboxes)
+        if self._follows_all:
             found = conn.execute(self._sql["read_news"], (last.last_n, last_n))
-            news = _sound(found)
+            news += _sound(found)
         # Keys are never given out again, so that one past the highest is a new task's.
         arrived = bool(given_up) or last_id > last.last_id
-        return Seen(version, last_n, max(last_id, last.last_id), news, arrived)
+        return Seen(version, last_n, max(last_id, last.last_id), news, arrived, inboxes)
 
 
 def _sound(ends: Iterable[tuple[Any, Any]]) -> list[tuple[str, int]]:

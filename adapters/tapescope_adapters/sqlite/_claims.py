@@ -16,6 +16,7 @@ from tapescope_adapters.sqlite._connection import (
     reading_any_text,
     write_transaction,
 )
+from tapescope_adapters.sqlite._limits import admit_parked, has_look
 from tapescope_adapters.sqlite._rows import read_claimed, read_claimed_row, read_row
 
 __all__ = [
@@ -36,9 +37,10 @@ _DEAD: Final = 3_600_000_000
 
 def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> list[DueRow]:
     """Claim what is due, in one transaction. No reply is lost here: the number means nothing."""
-    if _find(conn, sql, order, now, 1) == _NONE:
+    if _find(conn, sql, order, now, 1) == _NONE and not has_look(conn, sql, order, now):
         return []  # the write lock is not taken for nothing
     with write_transaction(conn):
+        admit_parked(conn, sql, order, now)
         keys = _find(conn, sql, order, now, order.limit)
         conn.execute("SAVEPOINT many")
         try:
@@ -123,10 +125,22 @@ def next_due(
 
 def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp], now: int) -> None:
     """Note what a worker can run, in one statement."""
-    told = [
-        (one.op, one.timeout, one.retries, one.priority, one.queue, one.max_waiting) for one in ops
-    ]
-    conn.execute(sql["register_ops"], {"ops": encode(told, "ops"), "now": now})
+    told = encode(
+        [
+            (
+                known.op,
+                known.timeout,
+                known.retries,
+                known.priority,
+                known.max_concurrent,
+                known.queue,
+                known.max_waiting,
+            )
+            for known in ops
+        ],
+        "ops",
+    )
+    conn.execute(sql["register_ops"], {"ops": told, "now": now})
 
 
 def tell_worker(

@@ -20,6 +20,7 @@ from tapescope.model import (
     CancelRequest,
     DropReason,
     Outcome,
+    Task,
     TaskStatus,
     carry,
     find_drop_reason,
@@ -43,17 +44,19 @@ from tapescope.store import (
     decode,
     encode,
     find_key,
+    list_ended,
     read_cancel,
 )
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
-from tapescope_adapters.sqlite._rows import find_idempotent
+from tapescope_adapters.sqlite._messages import find_untaken
+from tapescope_adapters.sqlite._rows import find_idempotent, find_unique
 
 __all__ = ["Writing"]
 
 
-_MOST_ROWS: Final = 2_048
-"""Rows of a statement: of 11 columns, they stay below the 32,766 parameters that SQLite takes."""
+_MOST_ROWS: Final = 1_024
+"""Rows of a statement: of 17 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -99,6 +102,8 @@ class Writing:
                 answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
             if flush.traces:
                 self.note_traces(conn, flush.traces)
+            if ended := list_ended(flush, answer):
+                answer.untaken = find_untaken(conn, self._sql, ended)
         return answer
 
     def note_traces(self, conn: sqlite3.Connection, rows: Sequence[TraceRow]) -> None:
@@ -134,12 +139,12 @@ class Writing:
         for place, row in enumerate(
             rows
         ):  # in their order: of those due at once the first goes first
-            if row.idempotency_key is None:
+            if row.idempotency_key is None and row.unique_key is None:
                 plain.append(row)
                 continue
             keys += self._insert(conn, plain, answer.now)
             plain = []
-            found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
+            found = self._find_standing(conn, row)
             if found is None:
                 keys += self._insert(conn, [row], answer.now)
             else:
@@ -147,12 +152,21 @@ class Writing:
                 keys.append(0)
         answer.keys = [*keys, *self._insert(conn, plain, answer.now)]
 
+    def _find_standing(self, conn: sqlite3.Connection, row: CreateRow) -> Task | None:
+        """The task that a key of the row leads to."""
+        found = None
+        if row.idempotency_key is not None:
+            found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
+        if found is None and row.unique_key is not None:
+            found = find_unique(conn, self._sql, row.op, row.unique_key)
+        return found
+
     def _insert(
         self, conn: sqlite3.Connection, rows: Sequence[CreateRow], now: int
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 13, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 19, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
@@ -232,7 +246,7 @@ class Writing:
         until = None if given.lease is None else run_at + given.lease
         conn.execute(
             self._sql["give_up_task"],
-            (given.owner, until, run_at, given.spends, row.key, row.attempt, row.owner),
+            (given.owner, until, run_at, run_at, given.spends, row.key, row.attempt, row.owner),
         )
 
     # --- rows that the guard left out -------------------------------------------------------------

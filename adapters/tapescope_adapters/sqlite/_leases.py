@@ -72,7 +72,7 @@ def _rescue_one(
         body = order.body(task, result)
         conn.execute(sql["append_by_another"], (type_, order.ts, body, task.key))
         if result is RescueResult.RETRIED:
-            lost = (None, None, now, 1, task.key, task.attempt, task.owner)
+            lost = (None, None, now, now, 1, task.key, task.attempt, task.owner)
             conn.execute(sql["give_up_task"], lost)
     except Exception as error:
         if not blames_row(error):  # a guard's, for one: a broken task must not keep the others

@@ -22,6 +22,7 @@ from tapescope.model import (
 from tapescope.store import (
     READ_BYTES,
     AttemptState,
+    Follower,
     ListedTasks,
     RescueOrder,
     are_times,
@@ -34,6 +35,7 @@ from tapescope.store import (
     read_drop,
     read_event,
     read_json,
+    read_tags,
 )
 from tapescope_adapters._sql import Queries, conditions, leads
 from tapescope_adapters.sqlite._connection import read_transaction, reading_any_text
@@ -42,10 +44,13 @@ __all__ = [
     "count_tasks",
     "find_bad_rows",
     "find_ended",
+    "find_followers",
     "find_idempotent",
     "find_lost",
     "find_standing",
     "find_traced",
+    "find_unconfirmed",
+    "find_unique",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -62,7 +67,8 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority, queue"
+    "retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, "
+    "parked_at, engine, queue"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -84,14 +90,30 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority, queue = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, priority, *late = row[16:]
+        tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine, queue = late
         params = read_json(row[3])
-        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        texts = (
+            row[1],
+            row[2],
+            row[4],
+            row[6],
+            row[14],
+            row[15],
+            message,
+            by,
+            error_code,
+            parent_id,
+            unique,
+            concurrency,
+        )
         if (
             type(params) is dict
-            and are_times(*row[7:12], at)
+            and are_times(*row[7:12], at, parked_at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
+            and cancel_with_parent in (0, 1)
+            and type(engine) is str
             and type(queue) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
@@ -105,7 +127,7 @@ def _task(row: Sequence[Any]) -> Task:
                 attempt=row[5],
                 owner=row[6],
                 created_us=row[7],
-                run_us=row[8],
+                run_us=row[8] if parked_at is None else parked_at,
                 claimed_us=row[9],
                 finished_us=row[10],
                 lease_expires_us=row[11],
@@ -117,6 +139,13 @@ def _task(row: Sequence[Any]) -> Task:
                 error_code=error_code,
                 retries_spent=retries_spent,
                 priority=priority,
+                tags=read_tags(tags),
+                parent_id=parent_id,
+                cancel_with_parent=bool(cancel_with_parent),
+                unique_key=unique,
+                concurrency_key=concurrency,
+                parked=parked_at is not None and row[4] == TaskStatus.PENDING,
+                engine=engine or None,
                 queue=queue,
             )
     except (TypeError, ValueError):
@@ -136,8 +165,14 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     return None if row is None else _task(row)
 
 
+def find_unique(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -> Task | None:
+    """The open task that holds this op's unique key."""
+    row = conn.execute(sql["find_unique"].replace("/*task*/", _TASK), (key, op)).fetchone()
+    return None if row is None else _task(row)
+
+
 def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) -> Task:
-    """The task that has the id or the idempotency key of a new one."""
+    """The task that has the id or a key of a new one."""
     text = sql["find_standing"].replace("/*task*/", _TASK)
     return _task(cursor.execute(text, new).fetchone())
 
@@ -214,6 +249,15 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
     return [_task(row) for row in conn.execute(query, (asked,))]
 
 
+def find_unconfirmed(
+    conn: sqlite3.Connection, sql: Queries, engine: str, now: int, limit: int
+) -> list[Task]:
+    """Pending tasks of an engine that it is to be asked about at ``now``."""
+    query = sql["find_unconfirmed"].replace("/*task*/", _TASK)
+    asked = {"engine": engine, "now": now, "limit": limit}
+    return [_task(row) for row in conn.execute(query, asked).fetchall()]
+
+
 def find_traced(
     conn: sqlite3.Connection, sql: Queries, trace_id: str, limit: int
 ) -> list[TracedAttempt]:
@@ -253,13 +297,16 @@ def list_tasks(
         text = sql["list_tasks"].replace("/*task*/", columns).replace("/*and*/", in_range + on_row)
         rows = conn.execute(text, (last, *of_index.values(), *of_row.values(), limit))
         return _list_page(rows)
-    text = sql["search_tasks"].replace("/*task*/", columns)
+    among = "tasks" if wanted.tag is None else "tagged"
+    if not of_row:  # each of them is wanted
+        look_at = limit
+    text = sql[f"search_{among}"].replace("/*task*/", columns)
     text = text.replace("/*range*/", in_range).replace("/*and*/", on_row)
     rows = conn.execute(text, (last, *of_index.values(), look_at, *of_row.values(), limit))
     page = _list_page(rows)
     if len(page.tasks) == limit or page.looked_to is not None:
         return page
-    text = sql["find_searched"].replace("/*range*/", in_range)
+    text = sql[f"find_searched_{among}"].replace("/*range*/", in_range)
     end = conn.execute(text, (last, *of_index.values(), look_at - 1)).fetchone()
     return ListedTasks(page.tasks, None if end is None else end[0])
 
@@ -276,10 +323,15 @@ def _list_page(rows: Iterable[Sequence[Any]]) -> ListedTasks:
     return ListedTasks(found)
 
 
-def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[TaskStatus, int]:
+def count_tasks(
+    conn: sqlite3.Connection, sql: Queries, op: str | None, tag: str | None
+) -> dict[TaskStatus, int]:
     """How many tasks there are of each status that occurs."""
-    clause, wanted = ("", ()) if op is None else ("WHERE op = ?", (op,))
-    rows = conn.execute(sql["count_tasks"].replace("/*where*/", clause), wanted)
+    clause, wanted = ("", ()) if op is None else ("AND op = ?", (op,))
+    if tag is None:
+        rows = conn.execute(sql["count_tasks"].replace("/*and*/", clause), wanted)
+    else:
+        rows = conn.execute(sql["count_tagged"].replace("/*and*/", clause), (tag, *wanted))
     return {carry(TaskStatus, str(status)): count for status, count in rows}
 
 
@@ -348,6 +400,11 @@ def _count_drops(
     kept: int = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
     counted = conn.execute(sql["count_dropped"].replace("/*where*/", where), one)
     return kept, count_drops(counted.fetchall())
+
+
+def find_followers(conn: sqlite3.Connection, sql: Queries, limit: int) -> list[Follower]:
+    """Open tasks whose parents have ended as cancelled, and that are to be cancelled with them."""
+    return [Follower(*row) for row in conn.execute(sql["find_followers"], (limit,))]
 
 
 def read_cancels(

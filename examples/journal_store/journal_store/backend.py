@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from journal_store import flushes, maintenance
-from journal_store.flushes import find_task, last_seq, list_tasks
+from journal_store.flushes import find_task, last_seq, list_tasks, make_startable
 from journal_store.journal import Journal
 from journal_store.tables import Tables, Transaction, from_line, to_line
 from tapescope.model import (
@@ -24,6 +24,7 @@ from tapescope.model import (
     DropFilter,
     Event,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
@@ -32,11 +33,14 @@ from tapescope.model import (
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
     count_backlog,
     find_served,
@@ -53,6 +57,7 @@ from tapescope.store import (
     DueTask,
     Flush,
     FlushAnswer,
+    Follower,
     ListedTasks,
     OpenMode,
     RescuedRow,
@@ -163,6 +168,8 @@ class JournalBackend(StoreBackend):
             for table, key, value in changes:
                 if table == "ends" and value is not None:
                     self._news.ends[int(key)] = value.seq
+                elif table.startswith("inbox/") and value is not None:
+                    self._news.ends.setdefault(int(table.partition("/")[2]), 0)
                 elif table == "tasks" and value is not None:
                     self._news.ends.setdefault(int(key), 0)
                     self._news.arrivals |= value.status is TaskStatus.PENDING
@@ -195,12 +202,28 @@ class JournalBackend(StoreBackend):
         # No reply is ever lost on the way from a file, so no call is sent again.
         return await self._write(lambda tx: flushes.claim_due(tx, order, self._now()))
 
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        return await self._write(lambda tx: flushes.send_message(tx, row, self._now()))
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        def step(tx: Transaction) -> Sequence[InboxRow] | None:
+            task = find_task(tx, task_id)
+            rows = [] if task is None else flushes.read_inbox(tx, task)
+            return None if task is None else [row for row in rows if row.n > after][:limit]
+
+        return await self._read(step)
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return await self._read(lambda tx: flushes.find_untaken(tx, task_ids))
+
     async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
         def step(tx: Transaction) -> int | None:
             able = set(ops) - set(tx.scan("pauses"))
             pending = list_tasks(tx, TaskStatus.PENDING)
+            startable = make_startable(tx)
             wanted = [one for one in pending if queues is None or one.queue in queues]
-            return min((task.run_us for task in wanted if task.op in able), default=None)
+            waiting = (task for task in wanted if task.op in able)
+            return min((task.run_us for task in waiting if startable(task)), default=None)
 
         return await self._read(step)
 
@@ -239,6 +262,9 @@ class JournalBackend(StoreBackend):
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))
 
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        return await self._read(lambda tx: flushes.find_followers(tx, limit))
+
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))
         return [
@@ -250,8 +276,9 @@ class JournalBackend(StoreBackend):
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         def step(tx: Transaction) -> None:
             for one in ops:
-                said = [one.op, one.timeout, one.retries, one.priority, one.queue, one.max_waiting]
-                tx.put("ops", one.op, [*said, self._now()])
+                told = (one.timeout, one.retries, one.priority, one.max_concurrent)
+                kept = (one.queue, one.max_waiting, self._now())
+                tx.put("ops", one.op, [one.op, *told, *kept])
 
         await self._write(step)
 
@@ -421,9 +448,10 @@ class JournalBackend(StoreBackend):
         stopped = len(seen) == look_at and len(found) < limit
         return ListedTasks(found, seen[-1].task_id if stopped else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        wanted = TaskFilter(op=op, tag=tag)
         tasks = await self._read(list_tasks)
-        return Counter(task.status for task in tasks if op in (None, task.op))
+        return Counter(task.status for task in tasks if wanted.admits(task))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         def step(tx: Transaction) -> TapePage | None:

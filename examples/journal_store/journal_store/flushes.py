@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from journal_store.tables import Transaction
 from tapescope.model import (
     ATTEMPT_FAILED,
     FINAL,
+    MESSAGE_TAKEN,
     DropReason,
+    InboxRow,
+    KnownOp,
     RescueResult,
+    SendAnswer,
+    SendRow,
     Task,
     TaskStatus,
     TracedAttempt,
+    Untaken,
 )
 from tapescope.store import (
     CancelAnswer,
@@ -27,6 +34,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     RefusedRow,
     RescuedRow,
     RescueOrder,
@@ -41,20 +49,28 @@ from tapescope.store import (
     check_next_event,
     decode,
     drop_event,
+    find_startable,
+    list_ended,
     plan_cancel,
     plan_rows,
+    plan_send,
     start_tape,
+    take_message,
 )
 
 __all__ = [
     "claim_due",
     "find_task",
+    "find_untaken",
     "kept_counter",
     "last_seq",
     "list_tasks",
     "list_traced",
+    "make_startable",
     "note_traces",
+    "read_inbox",
     "rescue",
+    "send_message",
     "write",
 ]
 
@@ -66,6 +82,7 @@ def write(tx: Transaction, flush: Flush, now: int, limits: StoreLimits) -> Flush
     answer.claims = [_claim(tx, row, now) for row in flush.claims]
     answer.refused = _put_rows(tx, flush, answer, limits)
     answer.cancels = [_cancel(tx, row, now) for row in flush.cancels]
+    answer.untaken = find_untaken(tx, list_ended(flush, answer))
     note_traces(tx, flush.traces)
     return answer
 
@@ -92,10 +109,49 @@ def find_task(tx: Transaction, task_id: str) -> Task | None:
     return task
 
 
+def find_followers(tx: Transaction, limit: int) -> list[Follower]:
+    """Open tasks that are to be cancelled, for their parents have ended as cancelled."""
+    found: list[Follower] = []
+    for task in list_tasks(tx):
+        if task.parent_id is None or not task.cancel_with_parent:
+            continue
+        above = find_task(tx, task.parent_id)
+        if task.status.terminal or task.cancel is not None or above is None:
+            continue
+        if above.status is TaskStatus.CANCELLED and len(found) < limit:
+            asked = above.cancel
+            told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
+            found.append(Follower(task.task_id, above.task_id, *told))
+    return found
+
+
 def list_tasks(tx: Transaction, status: TaskStatus | None = None) -> Sequence[Task]:
     """Every task, or every one of a status, the oldest first."""
     tasks: list[Task] = [task for _, task in sorted(tx.scan("tasks").items())]
     return tasks if status is None else [task for task in tasks if task.status is status]
+
+
+def read_inbox(tx: Transaction, task: Task) -> list[InboxRow]:
+    """The messages of a task, by their numbers."""
+    return [row for _, row in sorted(tx.scan(f"inbox/{task.key}").items())]
+
+
+def send_message(tx: Transaction, row: SendRow, now: int) -> SendAnswer | None:
+    """Put a message into the inbox of its task, or say why not."""
+    task = find_task(tx, row.task_id)
+    if task is None:
+        return None
+    answer, new = plan_send(task, read_inbox(tx, task), row, now)
+    if new is not None:
+        tx.put(f"inbox/{task.key}", new.n, new)
+    return answer
+
+
+def find_untaken(tx: Transaction, task_ids: Sequence[str]) -> list[Untaken]:
+    """Those of these tasks that have messages which they did not take."""
+    tasks = (task for task_id in task_ids if (task := find_task(tx, task_id)) is not None)
+    left = ((task, sum(one.taken_seq is None for one in read_inbox(tx, task))) for task in tasks)
+    return [Untaken(task.task_id, task.op, n) for task, n in left if n]
 
 
 def last_seq(tx: Transaction, task: Task) -> int:
@@ -120,11 +176,21 @@ def _put_event(tx: Transaction, task: Task, row: EventRow, now: int) -> None:
     tx.put("ends", task.key, row)
     if row.type == FINAL:
         tx.put("tasks", task.key, as_ended(task, row, now))
+    elif row.type == MESSAGE_TAKEN:
+        inbox = read_inbox(tx, task)
+        take_message(inbox, row)
+        for message in inbox:
+            if message.taken_seq == row.seq:
+                tx.put(f"inbox/{task.key}", message.n, message)
 
 
 def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) -> int:
     name = None if row.idempotency_key is None else f"{row.op} {row.idempotency_key}"
+    unique = None if row.unique_key is None else f"{row.op} {row.unique_key}"
     taken = tx.get("ids", row.task_id) or (name and tx.get("idempotency", name))
+    if not taken and unique is not None:
+        last: Task | None = tx.get("tasks", tx.get("unique", unique) or 0)
+        taken = last.key if last is not None and not last.status.terminal else None
     if taken:
         answer.existing[place] = tx.get("tasks", taken)
         return 0
@@ -133,6 +199,8 @@ def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) ->
     tx.put("ids", row.task_id, key)
     if name is not None:
         tx.put("idempotency", name, key)
+    if unique is not None:
+        tx.put("unique", unique, key)
     return key
 
 
@@ -149,7 +217,7 @@ def _start(
 def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
     task = find_task(tx, row.task_id)
     free = task is not None and task.status is TaskStatus.PENDING and task.run_us <= now
-    if task is None or not free or task.attempt != row.attempt:
+    if task is None or not free or task.parked or task.attempt != row.attempt:
         return None
     return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
 
@@ -231,16 +299,23 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
     return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, end)
 
 
+def make_startable(tx: Transaction) -> Callable[[Task], bool]:
+    """Whether there is a slot for a pending task, each asked about in its turn."""
+    return find_startable(list_tasks(tx), [KnownOp(*row[:-1]) for row in tx.scan("ops").values()])
+
+
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     """Claim the tasks of the highest priority, and of these the longest due."""
     if tx.get("drains", order.owner) is not None:
         return []
     able = set(order.ops) - set(tx.scan("pauses"))
     pending = list_tasks(tx, TaskStatus.PENDING)
-    due = [task for task in pending if task.op in able and task.run_us <= now and order.takes(task)]
+    due = [task for task in pending if task.op in able and task.run_us <= now]
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
-    for task in due[: order.limit]:
+    startable = make_startable(tx)
+    mine = (one for one in due if startable(one) and order.takes(one))  # slots know no queues
+    for task in islice(mine, order.limit):
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

@@ -185,6 +185,8 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         tx.put("pruned", ended_as, (task.op, ended, before + 1))
         for row in read_tape(tx, key):
             tx.put(f"events/{key}", row.seq, None)
+        for n in list(tx.scan(f"inbox/{key}")):
+            tx.put(f"inbox/{key}", n, None)
         for attempt in list(tx.scan(f"traces/{key}")):
             tx.put(f"traces/{key}", attempt, None)
         for table, name in (("ends", key), ("tasks", key), ("ids", task.task_id)):
@@ -193,6 +195,9 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         tx.put("counters", f"kept {task.task_id}", None)
         if task.idempotency_key is not None:
             tx.put("idempotency", f"{task.op} {task.idempotency_key}", None)
+        unique = f"{task.op} {task.unique_key}"
+        if task.unique_key is not None and tx.get("unique", unique) == key:
+            tx.put("unique", unique, None)
     return deleted
 
 

@@ -12,6 +12,7 @@ from tapescope.model import (
     CancelRequest,
     DroppedEvent,
     DropReason,
+    InboxRow,
     Task,
     TaskStatus,
 )
@@ -97,7 +98,7 @@ def from_line(line: Iterable[Any]) -> list[Change]:
 def _to_json(value: Any) -> Any:
     if isinstance(value, Task | DroppedEvent):
         return asdict(value)
-    return list(value) if isinstance(value, EventRow) else value
+    return list(value) if isinstance(value, EventRow | InboxRow) else value
 
 
 def _as_task(said: dict[str, Any]) -> Task:
@@ -119,4 +120,5 @@ _FROM_JSON: Final[Mapping[str, Callable[[Any], Any]]] = {
     "drops": _as_drop,
     "events": EventRow._make,
     "ends": EventRow._make,
+    "inbox": InboxRow._make,
 }

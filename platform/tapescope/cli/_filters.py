@@ -9,8 +9,10 @@ from typing import Final
 
 import click
 
+from tapescope.cli._completion import complete_task
 from tapescope.cli._options import op_option
-from tapescope.cli._source import Lister
+from tapescope.cli._source import Lister, Source
+from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._times import parse_time
 from tapescope.cli._types import Words
 from tapescope.errors import BadOp
@@ -23,8 +25,10 @@ __all__ = [
     "key_option",
     "op_option",
     "owner_option",
+    "parent_option",
     "since_option",
     "status_option",
+    "tag_option",
     "until_option",
 ]
 
@@ -43,6 +47,13 @@ owner_option = click.option(
     "--owner", metavar="OWNER", help="Only tasks of this owner, as 'tapescope show' names it."
 )
 key_option = click.option("--key", metavar="KEY", help="Only tasks with this idempotency key.")
+tag_option = click.option("--tag", metavar="TAG", help="Only tasks with this tag.")
+parent_option = click.option(
+    "--parent",
+    metavar="TASK_ID",
+    shell_complete=complete_task,
+    help="Only tasks that the runner of this one submitted.",
+)
 since_option = click.option(
     "--since",
     metavar="TIME",
@@ -62,6 +73,8 @@ class Wanted:
     op: str | None = None
     owner: str | None = None
     key: str | None = None
+    tag: str | None = None
+    parent: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -73,6 +86,15 @@ class Wanted:
     def among(self, status: TaskStatus) -> Wanted:
         """The same, of this status alone."""
         return replace(self, status=status)
+
+    async def with_whole_ids(self, source: Source) -> Wanted:
+        """The same with the whole id of the parent, where it was named by a part of it.
+
+        Raises ``UnknownTask``, and a usage error.
+        """
+        if self.parent is None:
+            return self
+        return replace(self, parent=await find_task_id(source, self.parent))
 
     async def read_page(
         self, source: Lister, limit: int, before: str | None, *, params: bool = False
@@ -88,6 +110,8 @@ class Wanted:
                 op=self.op,
                 owner=self.owner,
                 idempotency_key=self.key,
+                tag=self.tag,
+                parent_id=self.parent,
                 since=self.since,
                 until=self.until,
                 limit=limit - len(tasks),
@@ -118,6 +142,8 @@ def choose_tasks(
     until: str | None,
     *,
     failed: bool,
+    tag: str | None = None,
+    parent: str | None = None,
 ) -> Wanted:
     """What the options ask for. Raises ``BadOp``, and a usage error."""
     if op is not None and not is_op(op):
@@ -129,6 +155,8 @@ def choose_tasks(
         op,
         owner,
         key,
+        tag,
+        parent,
         None if since is None else parse_time(since, "--since"),
         None if until is None else parse_time(until, "--until"),
     )

@@ -16,6 +16,7 @@ __all__ = [
     "PORT",
     "app_dir_option",
     "drain_option",
+    "engine_option",
     "inherit_store",
     "json_option",
     "metrics_host_option",
@@ -99,6 +100,12 @@ drain_option = click.option(
 )
 wide_option = click.option(
     "--wide", is_flag=True, help="Print whole ids and values, however wide the terminal is."
+)
+engine_option = click.option(
+    "--engine",
+    metavar="URL",
+    help="What brings tasks to workers besides their own claims: temporal://HOST:PORT/NAMESPACE. "
+    "Default: TAPESCOPE_ENGINE.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 op_option = click.option(

@@ -38,6 +38,7 @@ STATUS_STYLES: Final[Mapping[str, str]] = {
     TaskStatus.RUNNING: "cyan",
     TaskStatus.PENDING: "dim",
     LOST: "magenta",
+    "parked": "dim",
 }
 _TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", ATTEMPT_FAILED: "red", LOG: "dim"}
 _INDENT: Final = "        "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ENGINE_VARIABLE",
     "EXIT_CANNOT_EXECUTE",
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CHECKED",
@@ -39,6 +40,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "choose_log",
+    "find_named_engine",
     "find_named_server",
     "find_named_store",
     "name_caller",
@@ -53,6 +55,7 @@ __all__ = [
 
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 SERVER_VARIABLE: Final = "TAPESCOPE_SERVER"
+ENGINE_VARIABLE: Final = "TAPESCOPE_ENGINE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _MESSAGING: Final[Mapping[str, MessagingAttributes]] = {"off": "off", "on": "on"}
 _BAGGAGE: Final[Mapping[str, Baggage]] = {"off": "off", "on": "on"}
@@ -164,6 +167,11 @@ def read_baggage_setting() -> Baggage:
 def find_named_store(option: str | None) -> str | None:
     """The URL of the option, else of ``TAPESCOPE_STORE``; ``None`` where neither names a store."""
     return option or os.environ.get(STORE_VARIABLE) or None
+
+
+def find_named_engine(option: str | None) -> str | None:
+    """The URL of the option, else of ``TAPESCOPE_ENGINE``; ``None`` where neither names one."""
+    return option or os.environ.get(ENGINE_VARIABLE) or None
 
 
 def find_named_server(option: str | None) -> str | None:

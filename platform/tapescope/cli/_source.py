@@ -19,7 +19,7 @@ import click
 
 from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._output import say
-from tapescope.cli._settings import find_named_server, name_caller
+from tapescope.cli._settings import find_named_engine, find_named_server, name_caller
 from tapescope.cli._store import choose_store, open_store, prepare_store
 from tapescope.model.backlog import find_pauses
 from tapescope.store.opening import OpenMode
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tapescope.model.audit import AuditReport
     from tapescope.model.backlog import Backlog
     from tapescope.model.leases import TracedAttempt
+    from tapescope.model.messages import InboxPage, Sent
     from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
     from tapescope.model.schedules import Schedule, SchedulePage
     from tapescope.model.tape import Event, QuarantinePage, TapePage
@@ -133,6 +134,8 @@ class Lister(Protocol):
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -229,6 +232,14 @@ class Source(Lister, ABC):
     @abstractmethod
     async def cancel(self, task_id: str, message: str) -> CancelSeen:
         """Request a cancel; a task whose owner is lost is taken from it."""
+
+    @abstractmethod
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        """Send a message to a task. Raises ``TaskEnded``, ``InboxFull``."""
+
+    @abstractmethod
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        """A page of what was sent to a task."""
 
     @abstractmethod
     def submitting(self) -> AbstractAsyncContextManager[Submitter]:
@@ -365,11 +376,17 @@ class _StoreSource(Source):
             await rescue_lost(self._store)
         return CancelSeen(answer.state, answer.request, lost)
 
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        return await self._store.messages.send(task_id, body, key=key)
+
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        return await self._store.messages.read(task_id, after=after, limit=limit)
+
     @asynccontextmanager
     async def submitting(self) -> AsyncGenerator[Submitter]:
         from tapescope.manager.manager import TaskManager
 
-        async with TaskManager(self._store, work=False) as manager:
+        async with TaskManager(self._store, work=False, engine=find_named_engine(None)) as manager:
             yield _ManagerSubmitter(manager, self._store)
 
     async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
@@ -382,7 +399,7 @@ class _StoreSource(Source):
     async def scheduling(self) -> AsyncGenerator[Scheduler]:
         from tapescope.manager.manager import TaskManager
 
-        async with TaskManager(self._store, work=False) as manager:
+        async with TaskManager(self._store, work=False, engine=find_named_engine(None)) as manager:
             yield _ManagerScheduler(manager.schedules, self._store)
 
 
@@ -556,6 +573,13 @@ class _ServerSource(Source, Submitter):
             told = await self._client.cancel(task_id, message)
         return CancelSeen(told.state, told.request, told.lost)
 
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        with continue_callers_trace():
+            return await self._client.send(task_id, body, key=key)
+
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        return await self._client.messages(task_id, after=after, limit=limit)
+
     async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
         page = await self._client.schedules.list(after=after, limit=limit)
         while page.next is not None and (left := limit - len(page.schedules)) > 0:
@@ -584,6 +608,9 @@ class _ServerSource(Source, Submitter):
                 timeout=submission.timeout,
                 retries=submission.retries,
                 priority=submission.priority,
+                tags=submission.tags,
+                unique_key=submission.unique_key,
+                concurrency_key=submission.concurrency_key,
                 queue=submission.queue,
                 idempotency_key=submission.idempotency_key,
             )

@@ -21,6 +21,7 @@ _SIGNS: Final = {
     TaskStatus.CANCELLED: "⊘",
     TaskStatus.RUNNING: "▸",
     TaskStatus.PENDING: "◌",
+    "parked": "◌",
     LOST: "?",
 }
 _PLAIN_SIGNS: Final = {
@@ -29,6 +30,7 @@ _PLAIN_SIGNS: Final = {
     TaskStatus.CANCELLED: "-",
     TaskStatus.RUNNING: ">",
     TaskStatus.PENDING: ".",
+    "parked": ".",
     LOST: "?",
 }
 

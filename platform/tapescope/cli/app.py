@@ -37,9 +37,12 @@ _COMMANDS: Final = {
     "tape": "tape",
     "trace": "trace",
     "cancel": "cancel",
+    "send": "send",
+    "messages": "messages",
     "pause": "pause",
     "resume": "resume",
     "workers": "workers",
+    "engine": "engine",
     "drops": "drops",
     "audit": "audit",
     "prune": "prune",
@@ -55,7 +58,7 @@ _COMMANDS: Final = {
 _REMOTE: Final = frozenset(
     {
         *("submit", "retry", "list", "stats", "show", "tape", "trace", "cancel", "drops"),
-        *("audit", "schedule", "pause", "resume", "workers"),
+        *("send", "messages", "audit", "schedule", "pause", "resume", "workers"),
     }
 )
 """Commands that work through a server as on a store."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -15,6 +15,7 @@ from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
@@ -112,6 +113,9 @@ class Client:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
@@ -128,6 +132,9 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
             priority=priority,
+            tags=tags,
+            unique_key=unique_key,
+            concurrency_key=concurrency_key,
             queue=queue,
         )
         return ClientTask(self._verbs, task_id, created=created)
@@ -181,6 +188,8 @@ class Client:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -192,6 +201,8 @@ class Client:
             op=op,
             owner=owner,
             idempotency_key=idempotency_key,
+            tag=tag,
+            parent_id=parent_id,
             since=since,
             until=until,
             limit=limit,
@@ -208,6 +219,15 @@ class Client:
         ``message`` is for people. Who asks is the name of the token. Raises ``UnknownTask``.
         """
         return await self._verbs.cancel(task_id, message)
+
+    async def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task; returns once it is durable. Raises ``UnknownTask``,
+        ``TaskEnded``, ``InboxFull``, ``MessageTooLarge``, ``MessageConflict``."""
+        return await self._verbs.send(task_id, body, key=key)
+
+    async def messages(self, task_id: str, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to a task, of at most 1,000. Raises ``UnknownTask``."""
+        return await self._verbs.messages(task_id, after=after, limit=limit)
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> ClientTask:
         """Submit an ended task again: a new one. Raises ``TaskNotEnded``, ``OpNotRegistered``."""
@@ -337,6 +357,14 @@ class ClientTask:
     async def cancel(self, message: str = "") -> CancelTold:
         """Request a cancel; returns once it is recorded, not once the task has ended."""
         return await self._verbs.cancel(self.task_id, message)
+
+    async def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task: see ``Client.send``."""
+        return await self._verbs.send(self.task_id, body, key=key)
+
+    async def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, of at most 1,000."""
+        return await self._verbs.messages(self.task_id, after=after, limit=limit)
 
     async def retry(self, *, idempotency_key: str | None = None) -> ClientTask:
         """Submit it again, once it has ended: a new task."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 from tapescope.model.audit import AuditReport, AuditRule, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Message, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
@@ -41,6 +42,7 @@ __all__ = [
     "read_drops",
     "read_event",
     "read_final",
+    "read_inbox",
     "read_pause",
     "read_pauses",
     "read_resumed",
@@ -48,6 +50,7 @@ __all__ = [
     "read_schedules",
     "read_seen",
     "read_seen_tasks",
+    "read_sent",
     "read_tape",
     "read_traced",
     "read_workers",
@@ -126,6 +129,13 @@ def _read_task(shape: Shape) -> Task:
         error_code=shape["error_code"],
         retries_spent=int(shape["retries_spent"]),
         priority=int(shape.get("priority", 0)),  # an older server does not say
+        tags=tuple(map(_text, shape.get("tags", ()))),  # as above
+        parent_id=_optional_text(shape.get("parent_id")),  # as above
+        cancel_with_parent=bool(shape.get("cancel_with_parent")),  # as above
+        unique_key=shape.get("unique_key"),  # as above
+        concurrency_key=shape.get("concurrency_key"),
+        parked=bool(shape.get("parked", False)),
+        engine=shape.get("engine"),  # as above
         queue=_text(shape.get("queue", DEFAULT_QUEUE)),  # as above
         damage=shape.get("damage") or "",
     )
@@ -174,6 +184,26 @@ def read_tape(shape: Shape) -> TapePage:
 def read_final(shape: Shape) -> FinalEvent:
     """How a task ended, from what ``GET /v1/tasks/{id}/result`` answers."""
     return FinalEvent.from_event(Event(0, FINAL, 0, 0, shape))
+
+
+def read_sent(shape: Shape) -> Sent:
+    """From what ``POST /v1/tasks/{id}/messages`` answers."""
+    return Sent(int(shape["n"]), _text(shape["key"]), bool(shape["new"]))
+
+
+def read_inbox(shape: Shape) -> InboxPage:
+    """From what ``GET /v1/tasks/{id}/messages`` answers."""
+    messages = tuple(
+        Message(
+            int(one["n"]),
+            one["body"],
+            _text(one["key"]),
+            parse_time(one["sent_at"]),
+            None if one["taken_seq"] is None else int(one["taken_seq"]),
+        )
+        for one in shape["messages"]
+    )
+    return InboxPage(messages, None if shape["next"] is None else int(shape["next"]))
 
 
 def read_drops(shape: Shape) -> QuarantinePage:
@@ -302,6 +332,7 @@ def read_schedule(shape: Shape) -> Schedule:
         created_us=parse_time(shape["created_at"]),
         revision=int(shape["revision"]),
         priority=shape.get("priority"),  # as above
+        tags=tuple(map(_text, shape.get("tags", ()))),  # as above
         queue=_optional_text(shape.get("queue")),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -15,6 +15,7 @@ from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
@@ -97,6 +98,9 @@ class SyncClient:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
@@ -110,6 +114,9 @@ class SyncClient:
                 retries=retries,
                 idempotency_key=idempotency_key,
                 priority=priority,
+                tags=tags,
+                unique_key=unique_key,
+                concurrency_key=concurrency_key,
                 queue=queue,
             )
         )
@@ -154,6 +161,8 @@ class SyncClient:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -166,6 +175,8 @@ class SyncClient:
                 op=op,
                 owner=owner,
                 idempotency_key=idempotency_key,
+                tag=tag,
+                parent_id=parent_id,
                 since=since,
                 until=until,
                 limit=limit,
@@ -180,6 +191,14 @@ class SyncClient:
     def cancel(self, task_id: str, message: str = "") -> CancelTold:
         """Request a cancel: see ``Client.cancel``."""
         return run_blocking(self._verbs.cancel(task_id, message))
+
+    def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``Client.send``."""
+        return run_blocking(self._verbs.send(task_id, body, key=key))
+
+    def messages(self, task_id: str, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to a task: see ``Client.messages``."""
+        return run_blocking(self._verbs.messages(task_id, after=after, limit=limit))
 
     def retry(self, task_id: str, *, idempotency_key: str | None = None) -> SyncClientTask:
         """Submit an ended task again: see ``Client.retry``."""
@@ -280,6 +299,14 @@ class SyncClientTask:
     def cancel(self, message: str = "") -> CancelTold:
         """Request a cancel; returns once it is recorded, not once the task has ended."""
         return run_blocking(self._verbs.cancel(self.task_id, message))
+
+    def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task: see ``Client.send``."""
+        return run_blocking(self._verbs.send(self.task_id, body, key=key))
+
+    def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, of at most 1,000."""
+        return run_blocking(self._verbs.messages(self.task_id, after=after, limit=limit))
 
     def retry(self, *, idempotency_key: str | None = None) -> SyncClientTask:
         """Submit it again, once it has ended: a new task."""

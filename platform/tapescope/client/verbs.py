@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -30,6 +31,7 @@ from tapescope.client.shapes import (
     read_drops,
     read_event,
     read_final,
+    read_inbox,
     read_pause,
     read_pauses,
     read_resumed,
@@ -37,6 +39,7 @@ from tapescope.client.shapes import (
     read_schedules,
     read_seen,
     read_seen_tasks,
+    read_sent,
     read_tape,
     read_traced,
     read_workers,
@@ -63,6 +66,7 @@ from tapescope.errors import (
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
@@ -74,11 +78,14 @@ from tapescope.store.validation import (
     check_op,
     check_page_size,
     check_params,
+    check_parent,
     check_place,
     check_priority,
     check_queue,
     check_retries,
     check_seconds,
+    check_tag,
+    check_tags,
     check_text,
     check_time,
     check_trace_id,
@@ -194,6 +201,9 @@ class Verbs:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
@@ -205,6 +215,11 @@ class Verbs:
             "timeout": timeout,
             "retries": retries,
             "priority": None if priority is None else check_priority(priority),
+            "tags": list(check_tags(tags)) or None,
+            "unique_key": None if unique_key is None else check_key(unique_key, "unique_key"),
+            "concurrency_key": None
+            if concurrency_key is None
+            else check_key(concurrency_key, "concurrency_key"),
             "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
@@ -215,8 +230,7 @@ class Verbs:
             body=encode(body, "params").encode(),
             headers={"Idempotency-Key": _choose_key(idempotency_key)},
         )
-        # With a key of our own a task that "was there" is that of a try whose reply was lost.
-        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+        return self._read(shape, lambda s: (str(s["task_id"]), _was_made(s, made_here=made_here)))
 
     async def submit_many(
         self, submissions: Sequence[Submission[Any]]
@@ -247,7 +261,7 @@ class Verbs:
         for row, (_, made_here) in zip(rows, part, strict=True):
             if row["problem"] is None:
                 task_id = self._read(row, lambda one: str(one["task_id"]))
-                outcomes.append((task_id, made_here or bool(row["created"])))
+                outcomes.append((task_id, _was_made(row, made_here=made_here)))
                 continue
             problem = read_problem(row["problem"])
             if problem is None:
@@ -263,7 +277,7 @@ class Verbs:
             f"{_path(task_id)}/retry",
             headers={"Idempotency-Key": _choose_key(idempotency_key)},
         )
-        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+        return self._read(shape, lambda s: (str(s["task_id"]), _was_made(s, made_here=made_here)))
 
     async def see(self, task_id: str) -> SeenTask:
         """The task as its row stands, and whether its owner is lost."""
@@ -276,6 +290,8 @@ class Verbs:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -287,6 +303,8 @@ class Verbs:
             op=op,
             owner=owner,
             key=idempotency_key,
+            tag=None if tag is None else check_tag(tag),
+            parent=None if parent_id is None else check_parent(parent_id),
             since=_format(since, "since"),
             until=_format(until, "until"),
             limit=min(check_page_size(limit), _PAGE),
@@ -299,6 +317,24 @@ class Verbs:
         body = encode({"message": message}, "message").encode()
         shape = await self._ask("POST", f"{_path(task_id)}/cancel", body=body)
         return self._read(shape, read_cancel_told)
+
+    async def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task. A key of its own is made where none is given."""
+        made_here = key is None
+        shape = await self._ask(
+            "POST",
+            f"{_path(task_id)}/messages",
+            body=encode({"body": body}, "message").encode(),
+            headers={"Idempotency-Key": _choose_key(key)},
+        )
+        sent = self._read(shape, read_sent)
+        return replace(sent, new=made_here or sent.new)
+
+    async def messages(self, task_id: str, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to a task, of at most 1,000."""
+        after = check_place("after", after, of_tape=True)
+        query = _query(after=after, limit=min(check_page_size(limit), _PAGE))
+        return self._read(await self._ask("GET", f"{_path(task_id)}/messages", query), read_inbox)
 
     async def await_final(self, task_id: str, timeout: float | None = None) -> FinalEvent:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the task's end, also across restarts of the server."""
@@ -489,7 +525,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority, queue = _read_what(what, params)
+        op, plain, timeout, retries, priority, tags, queue = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -504,6 +540,7 @@ class Verbs:
             "timeout": None if timeout is None else check_seconds("timeout", timeout),
             "retries": None if retries is None else check_retries(retries),
             "priority": None if priority is None else check_priority(priority),
+            "tags": list(check_tags(tags)) or None,
             "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
@@ -715,17 +752,19 @@ def _path(task_id: str) -> str:
 
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None, str | None]:
-    """The op, params, timeout, retries, priority and queue of what is to be submitted.
+) -> tuple[
+    str, Mapping[str, Any], float | None, int | None, int | None, Collection[str], str | None
+]:
+    """The op, params, timeout, retries, priority, tags and queue of what is to be submitted.
 
     Raises ``BadSetting``.
     """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None, None
+        return what, {} if params is None else params, None, None, None, (), None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    return one.op, one.params, one.timeout, one.retries, one.priority, one.queue
+    return one.op, one.params, one.timeout, one.retries, one.priority, one.tags, one.queue
 
 
 def _schedule_path(name: str) -> str:
@@ -754,6 +793,15 @@ def _choose_key(given: str | None) -> str:
     return key
 
 
+def _was_made(shape: Shape, *, made_here: bool) -> bool:
+    """Whether a submit made the task of its answer.
+
+    With an idempotency key of our own a task that "was there" is that of a try whose reply was
+    lost, unless it was the unique key that led to it.
+    """
+    return bool(shape["created"]) or (made_here and shape.get("found_by") != "unique_key")
+
+
 def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
     """One of many as JSON, and whether its key was made here. Raises ``BadSetting``."""
     for name in ("runner", "retry"):
@@ -766,6 +814,9 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "timeout": checked.timeout,
         "retries": checked.retries,
         "priority": checked.priority,
+        "tags": list(checked.tags) or None,
+        "unique_key": checked.unique_key,
+        "concurrency_key": checked.concurrency_key,
         "queue": checked.queue,
     }
     key = checked.idempotency_key

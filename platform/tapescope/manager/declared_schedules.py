@@ -54,6 +54,7 @@ def declare_schedule(
         timeout=submission.timeout,
         retries=submission.retries,
         priority=submission.priority,
+        tags=submission.tags,
         queue=submission.queue,
         cron=cron,
         every=every,

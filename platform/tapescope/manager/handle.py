@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.backlog import find_pauses
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.redaction import ToldKind
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from tapescope.store.flush import CancelAnswer
     from tapescope.store.port import TaskStore
 
-__all__ = ["TaskHandle"]
+__all__ = ["FoundBy", "TaskHandle"]
+
+FoundBy: TypeAlias = Literal["idempotency_key", "unique_key"]
+"""Which key of a submit led to a task that was there."""
 
 R_co = TypeVar("R_co", covariant=True, default=Any)
 
@@ -40,7 +44,7 @@ class TaskHandle(Generic[R_co]):
     cannot be reached.
     """
 
-    __slots__ = ("_completion", "_pool", "_types", "created", "task_id")
+    __slots__ = ("_completion", "_pool", "_types", "created", "found_by", "task_id")
 
     def __init__(
         self,
@@ -50,14 +54,17 @@ class TaskHandle(Generic[R_co]):
         types: TypedValues | None = None,
         *,
         created: bool | None = None,
+        found_by: FoundBy | None = None,
     ) -> None:
         self._pool = pool
         self._completion = completion
         self._types = types
         self.task_id = task_id
         self.created = created
-        """Whether the submit that gave this handle made the task; ``False`` where its idempotency
-        key led to one that was there, ``None`` for the handle of ``TaskManager.handle``."""
+        """Whether the submit that gave this handle made the task; ``False`` where a key led
+        to one that was there, ``None`` for the handle of ``TaskManager.handle``."""
+        self.found_by: FoundBy | None = found_by
+        """Which key that was; ``None`` where none did."""
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.task_id!r})"
@@ -138,6 +145,21 @@ class TaskHandle(Generic[R_co]):
         answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer
+
+    async def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task; returns once it is durable, not once the run has taken it.
+
+        ``body`` is any JSON value, or one that the codec encodes. A pending task has its messages
+        when it begins. The same ``key`` again, with the same body, adds nothing. Raises
+        ``TaskEnded`` where the task has ended, ``InboxFull``, ``MessageTooLarge``,
+        ``MessageConflict``, ``NotJson`` and ``CodecFailed``, and then nothing was stored.
+        """
+        stored = self._pool.values.encode(body, "message")
+        return await self._store.messages.send(self.task_id, stored, key=key)
+
+    async def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, taken or not, as it is stored."""
+        return await self._store.messages.read(self.task_id, after=after, limit=limit)
 
     async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""

@@ -23,6 +23,9 @@ _log = Logger("tapescope")
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
 
+_FOLLOWERS: Final = 100
+"""Children whose cancels are requested before it is asked for more."""
+
 _MOMENT: Final = 0.5
 """Seconds for which a store may be away before a manager is not ready."""
 
@@ -89,7 +92,7 @@ class Heartbeat(LoopService):
     async def _take_steps(self) -> str | None:
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
-        asking = (self._note_traces, self._find_ended, self._rescue, self._probe)
+        asking = (self._note_traces, self._find_ended, self._rescue, self._follow, self._probe)
         steps = (*extending, *asking, self._sizes.read_if_due)
         for step in steps:
             try:
@@ -187,3 +190,8 @@ class Heartbeat(LoopService):
 
     async def _rescue(self) -> None:
         await rescue_lost(self._holder.store)
+
+    async def _follow(self) -> None:
+        """Cancel what is to be cancelled with its parent: of those that a rescue ended, too."""
+        while await self._holder.store.cancel_followers(_FOLLOWERS) == _FOLLOWERS:
+            pass  # there may be more

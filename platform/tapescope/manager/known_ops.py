@@ -43,12 +43,16 @@ class KnownOps:
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
         """The timeout, the retries, the priority and the queue of a task: those of its submit, else
-        those of its op; and the op's bound."""
+        those of its op. How many of the op run at once, and may wait, is the op's."""
+        known = await self.find(store, submission.op) or KnownOp(submission.op)
         timeout, retries = submission.timeout, submission.retries
         priority, queue = submission.priority, submission.queue
-        known = await self.find(store, submission.op) or KnownOp(submission.op)
-        timeout = known.timeout if timeout is None else timeout
-        retries = known.retries if retries is None else retries
-        priority = known.priority if priority is None else priority
-        queue = known.queue if queue is None else queue
-        return KnownOp(submission.op, timeout, retries, priority, queue, known.max_waiting)
+        return KnownOp(
+            submission.op,
+            known.timeout if timeout is None else timeout,
+            known.retries if retries is None else retries,
+            known.priority if priority is None else priority,
+            known.max_concurrent,
+            known.queue if queue is None else queue,
+            known.max_waiting,
+        )

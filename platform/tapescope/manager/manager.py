@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -22,13 +23,15 @@ from tapescope.errors import (
     RightsMissing,
     TapescopeError,
     TaskNotEnded,
+    UniqueKeyTaken,
+    UnknownTask,
     UsedAfterFork,
     UsedInAnotherLoop,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
-from tapescope.manager.handle import TaskHandle
+from tapescope.manager.handle import FoundBy, TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.hooks import SubmitHook, call_submit_hook
 from tapescope.manager.identity import name_owner, retire_owner
@@ -50,11 +53,12 @@ from tapescope.manager.waiting_bound import WaitingBound
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
+from tapescope.model.messages import Sent
 from tapescope.model.ops import KnownOp, Pause, PausePage
-from tapescope.model.redaction import Redact
+from tapescope.model.redaction import Redact, ToldKind
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import DEFAULT_QUEUE, Claim, NewTask, TaskStatus
+from tapescope.model.tasks import DEFAULT_QUEUE, Claim, NewTask, Task, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
@@ -68,6 +72,7 @@ from tapescope.run import (
     RunSettings,
     TypedValues,
     check_replacements,
+    find_parent,
     resolve_runner,
 )
 from tapescope.schedules import Scheduler
@@ -88,12 +93,19 @@ from tapescope.values import Codec, Values
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
 
+if TYPE_CHECKING:
+    from tapescope.engine import Engine, EngineServer, Reconciler
+
 __all__ = ["TaskManager"]
 
 R = TypeVar("R")
 V = TypeVar("V")
 
 _log = Logger("tapescope")
+
+_UNCOMMITTED: Final = 1_000
+"""Tasks in callers' transactions that are remembered for ``announce``; the reconciler finds them
+all the same."""
 
 
 class TaskManager:
@@ -150,6 +162,10 @@ class TaskManager:
       ``submit_many`` (``SubmitHook``); not around what a schedule makes, nor around ``resubmit``.
     * ``resources``: what is opened in the place of a resource, by what its op was registered with,
       for tests.
+    * ``engine``: what brings the tasks of ops to workers, beside their own claims: an ``Engine`` or
+      its URL, as in ``temporal://host:7233/namespace``. What is submitted by name here is its task
+      then; what was submitted without one is claimed as ever, and tasks with a callable of their
+      own stay in this process (docs/howto/temporal.md).
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
 
@@ -195,10 +211,12 @@ class TaskManager:
         around_run: Sequence[RunHook] = (),
         around_submit: Sequence[SubmitHook] = (),
         resources: ResourceMap | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL what ``find_store`` raises.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises, or ``find_engine``; and
+        ``EngineUnfit`` for an engine beside a store that its workers cannot share.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -253,6 +271,12 @@ class TaskManager:
             values=Values(codec),
             hooks=self._registry,
         )
+        self._engine = _find_engine(engine)
+        self._check_engine()
+        self._server: EngineServer | None = None
+        self._reconciler: Reconciler | None = None
+        self._uncommitted: deque[str] = deque(maxlen=_UNCOMMITTED)
+        """Tasks in callers' transactions, whose engine is told of them after the commit."""
         self._works = work
         self._work_ops = None if work_ops is None else _check_names(work_ops)
         self._queues = None if queues is None else check_queues(queues)
@@ -303,6 +327,10 @@ class TaskManager:
         )
         self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll, self._work_ops, self._queues)
+        self._server = None
+        self._reconciler = None
+        self._engine_lock = asyncio.Lock()
+        self._engine_opened = False
         self._told_schedules: object = {}
         """The schedules of the registry as the store was told of them."""
         self._scheduler = Scheduler(
@@ -349,6 +377,7 @@ class TaskManager:
                 self._assemble()
                 self._fresh = True
             await self._open_resources()
+            await self._open_engine()
             if self._opened:  # by another call, meanwhile
                 return self
             self._fresh = False
@@ -389,12 +418,60 @@ class TaskManager:
                 if op.resource is not None:
                     await resources.find(op.resource)
         except BaseException:
-            closing = begin_insisting(resources.aclose, "tapescope-close")
-            await wait_shielded(closing)
-            self._assemble()
-            if self._owns_store:
-                await self.store.aclose()
+            await self._leave_closed()
             raise
+
+    async def _leave_closed(self) -> None:
+        """What an opening has opened is closed again, for it did not come to its end."""
+        closing = begin_insisting(self._settings.resources.aclose, "tapescope-close")
+        await wait_shielded(closing)
+        self._assemble()
+        if self._owns_store:
+            await self.store.aclose()
+
+    # --- its engine -------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine | None:
+        """What brings tasks of ops to workers beside their own claims, if it has one."""
+        return self._engine
+
+    @property
+    def _engine_name(self) -> str | None:
+        return None if self._engine is None else self._engine.name
+
+    def _check_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.check_store(self.store)
+
+    async def _open_engine(self) -> None:
+        """Raises ``EngineUnfit``, and what ``read_store_id`` raises."""
+        if self._engine is not None:
+            async with self._engine_lock:  # who opens at the same time finds it open
+                if not self._engine_opened:
+                    await self._reach_engine(self._engine)
+                    self._engine_opened = True
+
+    async def _reach_engine(self, engine: Engine) -> None:
+        try:
+            store_id = await self.store.engines.read_store_id()
+            await engine.open(store_id)
+        except BaseException:
+            await self._leave_closed()
+            raise
+        self._pool.on_cancelled = engine.forget
+        if self._works:
+            from tapescope.engine import Reconciler
+            from tapescope.manager.desk import ManagerDesk
+
+            desk = ManagerDesk(self._pool, self._worker, self._max_running, store_id, engine.name)
+            self._server = engine.serve(desk)
+            self._reconciler = Reconciler(self.store, engine)
+
+    def _dispatch(self, task: Task) -> None:
+        """Tell the engine of a task that is committed, if it is one of it."""
+        if self._engine is not None and task.engine == self._engine.name:
+            self._engine.dispatch(task)
 
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
@@ -437,6 +514,7 @@ class TaskManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
         work_ops: Collection[str] | None = None,
         queues: Collection[str] | None = None,
     ) -> None:
@@ -464,6 +542,9 @@ class TaskManager:
                 store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
+        if engine is not None:
+            self._engine = _find_engine(engine)
+        self._check_engine()
         self._assemble()
 
     async def __aenter__(self) -> Self:
@@ -520,6 +601,10 @@ class TaskManager:
     def _work_on(self) -> None:
         if self._opened and not self._closed:
             self._worker.start()
+            if self._server is not None:
+                self._server.start()
+            if self._reconciler is not None:
+                self._reconciler.start()
             if self._worker.find_ops():
                 self._scheduler.start()
             self._scheduler.wake()
@@ -566,6 +651,11 @@ class TaskManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
@@ -597,6 +687,20 @@ class TaskManager:
         ``queue`` says which workers take it: those of this queue, and those of all. ``None`` means
         the op's own, as above, or "default"; with a ``runner`` it is run here, and has none.
 
+        With a ``unique_key`` no task is made while another one of the op with this key has not
+        ended: the handle is of that one, whatever its params are, and ``created`` is false. The
+        transaction that ends a task frees its key.
+
+        Of an op with ``max_concurrent`` no more tasks with one ``concurrency_key`` run at once, in
+        whatever process; those without a key have one together. What has no slot waits, and no
+        worker takes it before. That is for ops that are run by name.
+
+        ``tags``, at most 10, are words by which the task is found: each 1 to 64 letters, digits and
+        ``_ . : / @ = + -``. A task that is submitted in a runner, or in what it has begun, to the
+        store that the runner's own task is in, has that one as its parent, unless it is
+        ``detached``. A cancel of the parent leaves it alone; with ``cancel_with_parent`` its cancel
+        is requested when the parent has ended as cancelled, by a heartbeat of any manager.
+
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
@@ -621,6 +725,11 @@ class TaskManager:
             run_at,
             retry,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
+            unique_key,
+            concurrency_key,
             queue,
         )
         if self._registry.around_submits:
@@ -642,6 +751,9 @@ class TaskManager:
         """
         self._check_home()
         await self.store.announce()
+        while self._uncommitted and self._engine is not None:
+            with suppress(UnknownTask):  # its transaction was rolled back, or goes on
+                self._engine.dispatch(await self.store.get(self._uncommitted.popleft()))
 
     async def knows_op(self, op: str) -> bool:
         """Whether this manager or a worker of the store has registered the op.
@@ -652,12 +764,13 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout, retries,
-        priority and queue.
+        """Submit an ended task again by name, with its op, params, timeout, retries, priority,
+        tags, parent, unique key, concurrency key and queue.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
-        Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` for an op that neither this
-        manager nor a worker of the store has registered, and ``OpFull``.
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
+        unique key is open, ``OpNotRegistered`` for an op that neither this manager nor a worker of
+        the store has registered, and ``OpFull``.
         """
         task = await self.handle(task_id).status()
         if not task.status.terminal:
@@ -671,9 +784,17 @@ class TaskManager:
             idempotency_key=idempotency_key,
             retries=task.retries,
             priority=task.priority,
+            tags=task.tags,
+            detached=True,
+            unique_key=task.unique_key,
+            concurrency_key=task.concurrency_key,
             queue=task.queue,
         )
-        return await self._submit(*self._check(submission, stored=True))
+        checked = self._check(submission, stored=True)
+        again = await self._submit(*checked, parent_id=task.parent_id)
+        if again.found_by == "unique_key":
+            raise UniqueKeyTaken(task.op, task.unique_key or "", again.task_id)
+        return again
 
     @overload
     async def submit_many(
@@ -711,7 +832,7 @@ class TaskManager:
             await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
             for (submission, _), submit in zip(checked, submits, strict=True):
-                if submission.idempotency_key is None and not submit.cancelled():
+                if not _may_be_others(submission) and not submit.cancelled():
                     self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
         made: list[TaskHandle[R] | TapescopeError] = []
@@ -786,12 +907,17 @@ class TaskManager:
             idempotency_key=key,
             retries=schedule.retries,
             priority=schedule.priority,
+            tags=schedule.tags,
             queue=schedule.queue,
         )
         known = await self._known.fill_in(self.store, submission)
         task_id, store = new_task_id(), self.store
         with self.telemetry.submit_span(
-            schedule.op, task_id, store.adapter, schedule=(schedule.name, at)
+            schedule.op,
+            task_id,
+            store.adapter,
+            schedule=(schedule.name, at),
+            tags=self._tell_tags(submission),
         ) as span:
             new_task = NewTask(
                 task_id,
@@ -802,10 +928,14 @@ class TaskManager:
                 idempotency_key=key,
                 traceparent=span.trace_context,
                 priority=known.priority,
+                tags=schedule.tags,
+                concurrency_key=_find_slots(None, known),
+                engine=self._engine_name,
                 queue=known.queue,
             )
             try:
                 task, created = await store.create(new_task)
+                self._dispatch(task)
             except IdempotencyConflict as conflict:  # made before the schedule's params changed
                 return conflict.task_id, False
         return task.task_id, created
@@ -849,6 +979,10 @@ class TaskManager:
         self._check_home()
         completion = self._pool.completion_of(task_id) if is_task_id(task_id) else None
         return TaskHandle(self._pool, task_id, completion)
+
+    async def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``TaskHandle.send``. Raises ``UnknownTask``."""
+        return await self.handle(task_id).send(body, key=key)
 
     async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""
@@ -923,6 +1057,7 @@ class TaskManager:
             *self._heartbeat.all_vitals,
             self._worker.vitals,
             self._scheduler.vitals,
+            *(() if self._reconciler is None else (self._reconciler.vitals,)),
             self._maintainer.vitals,
             self._backlog.vitals,
             *self.store.vitals,
@@ -990,17 +1125,31 @@ class TaskManager:
         return await Nested(hooks, submit, call_submit_hook).begin(submission)
 
     async def _submit(
-        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+        self,
+        submission: Submission[R],
+        runner: Runner | None,
+        connection: object | None = None,
+        *,
+        parent_id: str | None = None,
     ) -> TaskHandle[R]:
         if connection is not None and runner is not None:  # others see it after the commit alone
             raise BadSetting("connection", connection, "None unless the op is run by its name")
+        if runner is not None and submission.concurrency_key is not None:
+            expected = (
+                "None unless the op is run by its name: a runner of your own waits for nobody"
+            )
+            raise BadSetting("concurrency_key", submission.concurrency_key, expected)
         task_id, op, pool = new_task_id(), submission.op, self._pool
+        if not submission.detached:
+            parent_id = find_parent(self.store)
+        slots: str | None = None
         pool.expect_submits(1)
         bounded: KnownOp | None = None
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
+                slots = _find_slots(submission.concurrency_key, known)
                 queue, most = known.queue, known.max_waiting
                 if most is not None:
                     key = submission.idempotency_key
@@ -1011,7 +1160,13 @@ class TaskManager:
                 priority, queue = submission.priority or 0, DEFAULT_QUEUE
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
-            with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
+            with self.telemetry.submit_span(
+                op,
+                task_id,
+                self.store.adapter,
+                tags=self._tell_tags(submission),
+                parent_id=parent_id,
+            ) as span:
                 new_task = NewTask(
                     task_id,
                     op,
@@ -1023,6 +1178,12 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                     priority=priority,
+                    tags=tuple(submission.tags),
+                    parent_id=parent_id,
+                    cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
+                    unique_key=submission.unique_key,
+                    concurrency_key=slots,
+                    engine=self._engine_name if runner is None else None,
                     queue=queue,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
@@ -1041,16 +1202,35 @@ class TaskManager:
                     task, created = await self.store.create(new_task)
                 else:
                     task, created = await self.store.create_within(connection, new_task)
-            if runner is None:
+            found_by = None if created else _find_key(submission, task)
+            if runner is None or found_by == "unique_key":  # that one has a runner of its own
+                if connection is None:
+                    self._dispatch(task)
+                elif created and self._engine is not None:
+                    self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
-                return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+                return TaskHandle(
+                    pool,
+                    task.task_id,
+                    completion,
+                    submission.types,
+                    created=created,
+                    found_by=found_by,
+                )
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 completion = pool.admit(task, runner)
             else:
                 completion = pool.completion_of(task.task_id)
-            return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+            return TaskHandle(
+                pool,
+                task.task_id,
+                completion,
+                submission.types,
+                created=created,
+                found_by=found_by,
+            )
         except asyncio.CancelledError:
             pool.spawn(self.store.orphans_ended)  # the manager is closed after that
             raise
@@ -1058,6 +1238,14 @@ class TaskManager:
             pool.expect_submits(-1)
             if bounded is not None:
                 self._bound.leave(bounded)
+
+    def _tell_tags(self, submission: Submission) -> Sequence[str]:
+        """Its tags as its submit span is told them: the redaction hook is asked about each."""
+        redactor = self._pool.redactor
+        if redactor is None or not submission.tags:
+            return tuple(submission.tags)
+        op, kind = submission.op, ToldKind.TAG
+        return [redactor.redact_text(kind, op, "tags", tag) for tag in submission.tags]
 
     async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
         """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""
@@ -1087,6 +1275,10 @@ class TaskManager:
             retire_owner(self.owner)
 
     async def _end_life(self) -> None:
+        if self._server is not None:
+            self._server.stop_taking()
+        if self._reconciler is not None:
+            self._pool.spawn(self._reconciler.stop)
         self._pool.spawn(self._worker.stop)
         self._pool.spawn(self._scheduler.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
@@ -1099,6 +1291,13 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        if self._server is not None:
+            await self._server.stop()
+        if self._reconciler is not None:
+            await self._reconciler.stop()
+        if self._engine is not None:
+            await self._engine.aclose()
+            self._engine_opened = False
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
@@ -1131,4 +1330,35 @@ def _begins_now(submission: Submission) -> bool:
         submission.delay is None
         and submission.run_at is None
         and submission.idempotency_key is None
+        and submission.unique_key is None
     )
+
+
+def _find_engine(engine: Engine | str | None) -> Engine | None:
+    """Imported where there is one, as what serves it is: most managers have none."""
+    if not isinstance(engine, str):
+        return engine
+    from tapescope.engine import find_engine
+
+    return find_engine(engine)
+
+
+def _find_slots(concurrency_key: str | None, known: KnownOp) -> str | None:
+    """The key of which a task needs a slot: that of its submit, else that of all without one."""
+    if concurrency_key is None and known.max_concurrent is not None:
+        return ""
+    return concurrency_key
+
+
+def _may_be_others(submission: Submission) -> bool:
+    """Whether the task may be the answer of other submits, too, and outlives the cancel of one."""
+    by_name = submission.runner is None
+    return submission.idempotency_key is not None or (submission.unique_key is not None and by_name)
+
+
+def _find_key(submission: Submission, standing: Task) -> FoundBy:
+    """Which key led a submit to a task that was there."""
+    key = submission.idempotency_key
+    if key is not None and standing.idempotency_key == key:
+        return "idempotency_key"
+    return "unique_key"

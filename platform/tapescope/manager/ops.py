@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import (
@@ -80,6 +80,7 @@ class OpSettings(TypedDict, total=False):
     queue: str
     max_waiting: int | None
     max_running: int | None
+    max_concurrent: int | None
 
 
 class Op(Generic[P, R_co, C_co]):
@@ -146,6 +147,11 @@ class Op(Generic[P, R_co, C_co]):
     def priority(self) -> int:
         """What its tasks have, where the submit says nothing: the higher goes first."""
         return self.known.priority
+
+    @property
+    def max_concurrent(self) -> int | None:
+        """How many of its tasks with one concurrency key run at once; ``None``: any number."""
+        return self.known.max_concurrent
 
     @property
     def queue(self) -> str:
@@ -219,6 +225,11 @@ class Op(Generic[P, R_co, C_co]):
         connection: object | None = None,
         manager: Submits | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
@@ -235,6 +246,11 @@ class Op(Generic[P, R_co, C_co]):
             connection,
             manager,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
+            unique_key,
+            concurrency_key,
             queue,
         )
 
@@ -291,6 +307,11 @@ class OpCall(Generic[P, R_co]):
     connection: object | None = None
     manager: Submits | None = None
     priority: int | None = None
+    tags: Collection[str] = ()
+    detached: bool = False
+    cancel_with_parent: bool = False
+    unique_key: str | None = None
+    concurrency_key: str | None = None
     queue: str | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
@@ -310,12 +331,25 @@ class OpCall(Generic[P, R_co]):
             delay=self.delay,
             run_at=self.run_at,
             priority=self.priority,
+            tags=self.tags,
+            detached=self.detached,
+            cancel_with_parent=self.cancel_with_parent,
+            unique_key=self.unique_key,
+            concurrency_key=self.concurrency_key,
             queue=self.queue,
             types=self.op.runner.types,
         )
 
 
-_NOT_OF_A_SCHEDULE: Final = ("runner", "idempotency_key", "delay", "run_at", "retry")
+_NOT_OF_A_SCHEDULE: Final = (
+    "runner",
+    "idempotency_key",
+    "delay",
+    "run_at",
+    "retry",
+    "unique_key",  # overlap='skip' says it
+    "concurrency_key",  # its tasks have that of their op
+)
 
 
 def find_submission(
@@ -414,6 +448,7 @@ class Ops:
         queue: str = DEFAULT_QUEUE,
         max_waiting: int | None = None,
         max_running: int | None = None,
+        max_concurrent: int | None = None,
         resource: Factory | None = None,
     ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
@@ -426,7 +461,8 @@ class Ops:
         out: of the tasks that are due a worker takes the higher first, then the longest due. So is
         ``queue``: workers that were given queues take the tasks of these alone. While
         ``max_waiting`` of its tasks wait in the store, due or not, a submit is refused: ``OpFull``.
-        ``max_running`` of its tasks run at once in a manager.
+        ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
+        one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
         op enters it once, and hands what it gives to each run, as the argument after the reporter.
@@ -448,11 +484,13 @@ class Ops:
             max_waiting = check_count("max_waiting", max_waiting)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
+        if max_concurrent is not None:
+            max_concurrent = check_count("max_concurrent", max_concurrent)
         if resource is not None:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority, queue, max_waiting)
+            known = KnownOp(name, timeout, retries, priority, max_concurrent, queue, max_waiting)
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])

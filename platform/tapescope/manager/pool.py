@@ -95,6 +95,8 @@ class RunPool:
         result is more than JSON."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
+        self.on_cancelled: Callable[[str], object] = bool
+        """Called with a task that a cancel from here has ended while it was pending."""
         self.closing = False
         """Whether the manager is being closed: perhaps no handle is left to ask for a result."""
         self.lost: Exception | None = None
@@ -175,8 +177,8 @@ class RunPool:
             self.spawn(partial(self._cancel_for_shutdown, run))
         return completion
 
-    def adopt(self, claim: Claim, runner: Runner) -> None:
-        """Start a task that was claimed for a reserved slot.
+    def adopt(self, claim: Claim, runner: Runner) -> Completion:
+        """Start a task that was claimed for a reserved slot; gives the end of this attempt of it.
 
         While the manager is being closed the task is released instead, and its runner not begun.
         """
@@ -184,12 +186,34 @@ class RunPool:
         if (known := self._runs.pop(task.task_id, None)) is not None:
             self._supersede(known)
         self._claimed[task.op] += 1
-        run = Run(self, self._settings, task, runner, Completion(), claim, shared=True)
+        completion = Completion()
+        run = Run(self, self._settings, task, runner, completion, claim, shared=True)
         self._runs[task.task_id] = run
         self._listen_for_cancels()
         run.start()
         if self.closing:
             run.release()
+        return completion
+
+    def find_attempt(self, task_id: str, number: int) -> Completion | None:
+        """The end of this attempt, where it goes on here."""
+        run = self._runs.get(task_id)
+        if run is None or run.attempt is None or run.attempt.number != number:
+            return None
+        return run.completion
+
+    def release(self, task_id: str, why: str) -> None:
+        """Give a task back that a worker claimed: any of them can run it."""
+        run = self._runs.get(task_id)
+        if run is not None and run.claimed:
+            run.release(why)
+
+    def find_place(self, task_id: str) -> tuple[int, int] | None:
+        """The attempt of a task that runs here, and how often it has reported; for any thread."""
+        run = self._runs.get(task_id)
+        if run is None or run.attempt is None:
+            return None
+        return run.attempt.number, run.reports
 
     @property
     def free(self) -> int:
@@ -277,6 +301,8 @@ class RunPool:
     def note_cancel(self, task_id: str, answer: CancelAnswer) -> None:
         """The store answered a cancel: end the run of a task that it ended while it waited here."""
         run = self._runs.get(task_id)
+        if answer.state is CancelState.CANCELLED:
+            self.on_cancelled(task_id)
         if run is not None and answer.state is CancelState.CANCELLED and answer.request is not None:
             run.cancelled_before_start(answer.request)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
@@ -13,6 +13,7 @@ from tapescope.errors import BadSetting
 from tapescope.model.frozen import quickly_made
 from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
+    check_flag,
     check_key,
     check_op,
     check_params,
@@ -20,6 +21,7 @@ from tapescope.store.validation import (
     check_queue,
     check_retries,
     check_seconds,
+    check_tags,
     check_time,
 )
 
@@ -58,6 +60,11 @@ class Submission(Generic[R_co]):
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
     priority: int | None = None
+    tags: Collection[str] = ()
+    detached: bool = False
+    cancel_with_parent: bool = False
+    unique_key: str | None = None
+    concurrency_key: str | None = None
     queue: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
@@ -86,6 +93,13 @@ class Submission(Generic[R_co]):
             self.run_at,
             self.retry,
             None if self.priority is None else check_priority(self.priority),
+            check_tags(self.tags),
+            check_flag("detached", self.detached),
+            check_flag("cancel_with_parent", self.cancel_with_parent),
+            None if self.unique_key is None else check_key(self.unique_key, "unique_key"),
+            None
+            if self.concurrency_key is None
+            else check_key(self.concurrency_key, "concurrency_key"),
             None if self.queue is None else check_queue(self.queue),
             self.types,
         )

@@ -51,6 +51,16 @@ from tapescope.model.internals import (
 )
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
+from tapescope.model.messages import (
+    InboxPage,
+    InboxRow,
+    Message,
+    MessageResult,
+    SendAnswer,
+    SendRow,
+    Sent,
+    Untaken,
+)
 from tapescope.model.ops import (
     DEFAULT_RETRIES,
     Drain,
@@ -80,6 +90,7 @@ from tapescope.model.tape import (
     EVENT_TYPES,
     FINAL,
     LOG,
+    MESSAGE_TAKEN,
     PARTIAL,
     PROGRESS,
     RESERVED_EVENT_TYPES,
@@ -135,6 +146,7 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "MESSAGE_TAKEN",
     "NOT_REDACTED",
     "NO_TASK",
     "PARTIAL",
@@ -177,6 +189,8 @@ __all__ = [
     "FiringOutcome",
     "GivenUp",
     "HeldLease",
+    "InboxPage",
+    "InboxRow",
     "KnownOp",
     "LeaderTerm",
     "Leases",
@@ -185,6 +199,8 @@ __all__ = [
     "MaintenanceJob",
     "ManagerSigns",
     "Mended",
+    "Message",
+    "MessageResult",
     "NewEvent",
     "NewTask",
     "OpBacklog",
@@ -203,6 +219,9 @@ __all__ = [
     "ScheduleOrigin",
     "SchedulePage",
     "ScheduleTimes",
+    "SendAnswer",
+    "SendRow",
+    "Sent",
     "StoreLoad",
     "StoreSize",
     "StreamEnd",
@@ -215,6 +234,7 @@ __all__ = [
     "Telling",
     "ToldKind",
     "TracedAttempt",
+    "Untaken",
     "Violation",
     "WaitState",
     "WorkerPage",

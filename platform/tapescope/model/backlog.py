@@ -46,7 +46,7 @@ class WaitState(StrEnum):
     DUE = "due"
     """It may be claimed now."""
     SCHEDULED = "scheduled"
-    """It was submitted for a time that is not here yet."""
+    """It was submitted for a time that is not here yet, or has no slot of its concurrency key."""
     RETRYING = "retrying"
     """An attempt of it ended, and the next may begin at a time that is not here yet."""
 
@@ -212,15 +212,16 @@ def count_backlog(
         op = task.op
         if task.status is TaskStatus.PENDING:
             born_due = not task.attempt and task.run_us <= task.created_us
-            if born_due or task.run_us // _SECOND <= now_us // _SECOND:
+            if not task.parked and (born_due or task.run_us // _SECOND <= now_us // _SECOND):
                 add(op, "due")
             else:
                 add(op, "retrying" if task.attempt else "scheduled")
             add(op, "held", int(task.lease_expires_us is not None))
-            first_due[op] = min(task.run_us, first_due.get(op) or task.run_us)
-            is_free = task.run_us <= now_us and task.lease_expires_us is None
-            if op in served and is_free and task.queue not in served[op]:
-                left.setdefault(op, set()).add(task.queue)
+            if not task.parked:
+                first_due[op] = min(task.run_us, first_due.get(op) or task.run_us)
+                is_free = task.run_us <= now_us and task.lease_expires_us is None
+                if op in served and is_free and not task.engine and task.queue not in served[op]:
+                    left.setdefault(op, set()).add(task.queue)
         else:
             add(op, task.status.value)
             if task.status is TaskStatus.RUNNING:

@@ -13,6 +13,7 @@ from typing import Any
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Message, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.repairs import RepairReport
 from tapescope.model.schedules import Schedule, SchedulePage
@@ -29,12 +30,15 @@ __all__ = [
     "drops_shape",
     "event_shape",
     "list_shape",
+    "message_shape",
+    "messages_shape",
     "op_shape",
     "pause_shape",
     "pauses_shape",
     "repair_shape",
     "schedule_shape",
     "schedules_shape",
+    "sent_shape",
     "tape_shape",
     "task_shape",
     "traced_shape",
@@ -61,8 +65,15 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries": task.retries,
         "retries_spent": task.retries_spent,
         "priority": task.priority,
+        "tags": list(task.tags),
+        "parent_id": task.parent_id,
+        "cancel_with_parent": task.cancel_with_parent,
+        "engine": task.engine,
         "queue": task.queue,
         "idempotency_key": task.idempotency_key,
+        "unique_key": task.unique_key,
+        "concurrency_key": task.concurrency_key,
+        "parked": task.parked,
         "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else cancel_shape(task.cancel),
         "error_code": task.error_code,
@@ -84,6 +95,7 @@ def schedule_shape(schedule: Schedule) -> dict[str, Any]:
         "timeout": schedule.timeout,
         "retries": schedule.retries,
         "priority": schedule.priority,
+        "tags": list(schedule.tags),
         "queue": schedule.queue,
         "cron": schedule.cron,
         "every": schedule.every,
@@ -145,6 +157,28 @@ def pause_shape(pause: Pause) -> dict[str, Any]:
         "by": pause.by,
         "reason": pause.reason,
     }
+
+
+def message_shape(one: Message) -> dict[str, Any]:
+    """A message to a task, as it is stored; ``taken_seq`` is null where no attempt has taken it."""
+    return {
+        "n": one.n,
+        "key": one.key,
+        "body": one.body,
+        "sent_at": format_time(one.sent_us),
+        "taken_seq": one.taken_seq,
+    }
+
+
+def messages_shape(task_id: str, page: InboxPage) -> dict[str, Any]:
+    """A page of a task's messages; ``next`` is the next page's ``after``, or null."""
+    messages = [message_shape(one) for one in page.messages]
+    return {"task_id": task_id, "messages": messages, "next": page.next}
+
+
+def sent_shape(task_id: str, sent: Sent) -> dict[str, Any]:
+    """What became of a message that was sent."""
+    return {"task_id": task_id, "n": sent.n, "key": sent.key, "new": sent.new}
 
 
 def pauses_shape(page: PausePage) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class KnownOp:
     retries: int = DEFAULT_RETRIES
     priority: int = 0
     """Among the tasks that are due the higher goes first."""
+    max_concurrent: int | None = None
+    """How many of its tasks with one concurrency key run at once, over the whole store; ``None``:
+    any number."""
     queue: str = DEFAULT_QUEUE
     """Which workers take its tasks: those of this queue, and those of all."""
     max_waiting: int | None = None

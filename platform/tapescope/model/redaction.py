@@ -22,6 +22,8 @@ class ToldKind(StrEnum):
     """What the runner returned; ``path`` is ``result``."""
     EXCEPTION = "exception"
     """A text of what the runner raised; ``path`` is ``message`` or ``traceback``."""
+    TAG = "tag"
+    """A tag that the span of a submit is to have; ``path`` is ``tags``. The task keeps it."""
     CANCEL = "cancel"
     """The caller's own words of a cancel; ``path`` is ``message``."""
 

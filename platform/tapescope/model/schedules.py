@@ -117,6 +117,8 @@ class Schedule:
     """The id of that task."""
     priority: int | None = None
     """Of its tasks; ``None``: as the op has it."""
+    tags: tuple[str, ...] = ()
+    """Of its tasks."""
     queue: str | None = None
     """Of its tasks; ``None``: as the op has it."""
     created_us: int = 0

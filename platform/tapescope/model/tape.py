@@ -26,6 +26,7 @@ __all__ = [
     "FINAL",
     "LINES_LEFT_OUT",
     "LOG",
+    "MESSAGE_TAKEN",
     "OUTPUT_HELD",
     "PARTIAL",
     "PROGRESS",
@@ -55,6 +56,8 @@ ATTEMPT_FAILED: Final = "attempt_failed"
 """An attempt failed without ending the task; another will follow."""
 ATTEMPT_RELEASED: Final = "attempt_released"
 """An attempt gave its task back, for another worker to run; no retry is spent."""
+MESSAGE_TAKEN: Final = "message_taken"
+"""``{"n": …, "key": …, "sent_at": …, "body": …}``: the attempt has taken a message of its inbox."""
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
 COMMAND_STARTED: Final = "command_started"
@@ -71,11 +74,12 @@ EVENT_TYPES: Final = (
     PARTIAL,
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
+    MESSAGE_TAKEN,
     FINAL,
 )
 """The event types of the platform's own. Users add types of their own to their tapes."""
 RESERVED_EVENT_TYPES: Final = frozenset(
-    {TASK_STARTED, ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL, "heartbeat", "error"}
+    {TASK_STARTED, ATTEMPT_FAILED, ATTEMPT_RELEASED, MESSAGE_TAKEN, FINAL, "heartbeat", "error"}
 )
 """Types that only the platform may write, on a tape or on a stream."""
 

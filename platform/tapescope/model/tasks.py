@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from tapescope.model.words import carry
 
 __all__ = [
     "DEFAULT_QUEUE",
+    "MOST_TAGS",
     "PRIORITIES",
     "ActiveState",
     "Assurance",
@@ -33,6 +34,7 @@ __all__ = [
     "TaskStatus",
     "is_op",
     "is_queue",
+    "is_tag",
 ]
 
 PRIORITIES: Final = range(-9, 10)
@@ -40,6 +42,9 @@ PRIORITIES: Final = range(-9, 10)
 each (docs/decisions/0091)."""
 DEFAULT_QUEUE: Final = "default"
 """The queue of a task where neither its submit nor its op says another one."""
+MOST_TAGS: Final = 10
+"""Tags of one task: each costs a row more (docs/decisions/0095)."""
+_TAG = re.compile(r"\w[\w.:/@=+-]{0,63}")
 _OP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -54,6 +59,15 @@ def is_op(text: object) -> bool:
 def is_queue(text: object) -> bool:
     """Whether ``text`` is well-formed as the name of a queue: as that of an op is."""
     return is_op(text)
+
+
+def is_tag(text: object) -> bool:
+    """Whether ``text`` is well-formed as a tag: ``\\w[\\w.:/@=+-]{0,63}``.
+
+    So 1 to 64 letters of any script, digits and ``_ . : / @ = + -``, the first a letter, a digit or
+    ``_``: no blank and no comma, so that a list of them needs no quotes.
+    """
+    return isinstance(text, str) and _TAG.fullmatch(text) is not None
 
 
 class TaskStatus(StrEnum):
@@ -141,6 +155,21 @@ class NewTask:
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
     priority: int = 0
     """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
+    tags: Sequence[str] = ()
+    """By which it is found: at most 10, each as ``is_tag`` has it, in any order."""
+    parent_id: str | None = None
+    """The task whose runner submitted it; there need be no such task any more."""
+    cancel_with_parent: bool = False
+    """Whether it is cancelled once its parent has ended as cancelled."""
+    unique_key: str | None = None
+    """While a task of the same op with this key has not ended, another one is not created: the open
+    one is its answer, whatever its params are."""
+    concurrency_key: str | None = None
+    """Of its op no more tasks with this key run at once than ``KnownOp.max_concurrent``; ``""`` is
+    the key of those that name none. ``None``: it counts with no others."""
+    engine: str | None = None
+    """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
+    themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it: those of this queue, and those of all."""
 
@@ -203,6 +232,21 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     priority: int = 0
     """Among the tasks that are due the higher goes first, then the longest due."""
+    tags: tuple[str, ...] = ()
+    """By which it is found, in the order of their characters, each once."""
+    parent_id: str | None = None
+    """The task whose runner submitted it; it may be deleted by now."""
+    cancel_with_parent: bool = False
+    """Whether it is cancelled once its parent has ended as cancelled."""
+    unique_key: str | None = None
+    """Of its op no other task with this key is open beside it."""
+    concurrency_key: str | None = None
+    """Of its op no more tasks with this key run at once than the op allows."""
+    parked: bool = False
+    """Whether it is pending and has no slot of its concurrency key yet: no worker takes it before.
+    A claim gives it one as soon as it is due and one is free."""
+    engine: str | None = None
+    """What brings it to a worker; ``None``: workers claim it themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it: those of this queue, and those of all."""
     key: int = field(default=0, repr=False, compare=False)
@@ -260,6 +304,10 @@ class TaskFilter:
     """Created before this time."""
     from_id: str | None = None
     """The lowest id that a task created ``since_us`` can have: an id begins with its time."""
+    tag: str | None = None
+    """Among its tags."""
+    parent_id: str | None = None
+    """The task whose runner submitted it."""
     params: bool = True
     """Whether their params are to be read, too; a store may leave them out, empty, where not."""
 
@@ -270,6 +318,8 @@ class TaskFilter:
             and self.op in (None, task.op)
             and self.owner in (None, task.owner)
             and self.idempotency_key in (None, task.idempotency_key)
+            and (self.tag is None or self.tag in task.tags)
+            and self.parent_id in (None, task.parent_id)
             and (self.since_us is None or task.created_us >= self.since_us)
             and (self.until_us is None or task.created_us < self.until_us)
             and (self.from_id is None or task.task_id >= self.from_id)

@@ -48,6 +48,8 @@ class LoopName(StrEnum):
     """Audits and prunes, where its manager is the store's leader."""
     SCHEDULER = "scheduler"
     """Makes the tasks of schedules, where its manager is the one that fires."""
+    RECONCILER = "reconciler"
+    """Has an engine and the store agree on what is pending."""
     BACKLOG = "backlog"
     """Reads how much waits."""
     WATCH = "watch"

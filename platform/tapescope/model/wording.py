@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe_caller",
+    "describe_slot",
     "describe_stop",
     "describe_times",
     "format_age",
@@ -31,6 +32,13 @@ def describe_caller(by: str | None, role: str | None) -> str:
     if role is None:
         return f"by {by}, as claimed" if by else ""
     return f"by database role {role}" + (f", {by} as claimed" if by else "")
+
+
+def describe_slot(concurrency_key: str | None) -> str:
+    """What a parked task waits for, to stand behind "it waits for"."""
+    if not concurrency_key:
+        return "a slot of its op"
+    return make_printable(f"a slot of concurrency key {concurrency_key!r}")
 
 
 def describe_stop(by: str | None, reason: str) -> str:

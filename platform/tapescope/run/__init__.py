@@ -6,6 +6,7 @@ Knows a store and a host that starts runs, never the pool or the manager.
 from __future__ import annotations
 
 from tapescope.run.attempt import RunSettings
+from tapescope.run.current import find_parent
 from tapescope.run.durable_writes import let_go
 from tapescope.run.hooks import Nested, RunCall, RunHook, check_hooks
 from tapescope.run.keeper import RedactedBody
@@ -47,6 +48,7 @@ __all__ = [
     "check_hooks",
     "check_replacements",
     "find_current_run",
+    "find_parent",
     "let_go",
     "resolve_runner",
 ]

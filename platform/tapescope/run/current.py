@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tapescope.run.attempt import RunRecord
     from tapescope.store.port import TaskStore
 
-__all__ = ["CurrentRun", "find_current"]
+__all__ = ["CurrentRun", "find_current", "find_parent"]
 
 _LATE_LIMIT: Final = 1_000
 """Late lines of an attempt that may be on their way at once."""
@@ -32,7 +32,8 @@ class CurrentRun:
     """
 
     __slots__ = (
-        *("__weakref__", "_keeper", "_late", "_loop", "_name", "_run", "_store", "_tape"),
+        *("__weakref__", "_keeper", "_late", "_loop", "_name", "_run", "_store", "_store_name"),
+        "_tape",
         "before_end",
     )
 
@@ -43,6 +44,7 @@ class CurrentRun:
         self._keeper = record.keeper
         self._run, self._store = weakref.ref(run), weakref.ref(store)
         self._loop = weakref.ref(asyncio.get_running_loop())
+        self._store_name = store.name
         self._late = 0
         self._tape = weakref.ref(record.tape)
         self.before_end: list[Callable[[CurrentRun], None]] = []
@@ -52,6 +54,17 @@ class CurrentRun:
     def run(self) -> object | None:
         """The run; ``None`` once it is over, and nothing else keeps it."""
         return self._run()
+
+    @property
+    def task_id(self) -> str:
+        """The task that is run."""
+        return self._name[0]
+
+    def is_in(self, store: TaskStore) -> bool:
+        """Whether its task is one of this store, opened by this object or by another."""
+        if self._store() is store:
+            return True
+        return store.backend.outlives_process and store.name == self._store_name
 
     def attach(self) -> None:
         """Make it that of the context, for good: the context is the run's alone."""
@@ -98,3 +111,10 @@ class CurrentRun:
 def find_current() -> CurrentRun | None:
     """The run whose runner this is called in, or in a task or thread that the runner has begun."""
     return _current.get(None)
+
+
+def find_parent(store: TaskStore) -> str | None:
+    """The task whose runner this is called in, as ``find_current`` has it, where it is one of this
+    store."""
+    run = find_current()
+    return run.task_id if run is not None and run.is_in(store) else None

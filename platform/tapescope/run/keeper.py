@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import CodecFailed, NotJson
+from tapescope.model.messages import Message
 from tapescope.model.redaction import NOT_REDACTED, Telling, ToldKind
+from tapescope.model.tape import MESSAGE_TAKEN
 from tapescope.values import Values
 
 if TYPE_CHECKING:
@@ -60,6 +62,16 @@ class Keeper:
         if part is not None and part in body:
             body[part] = self._values.encode(body[part], part)
         return body
+
+    def keep_message(self, message: Message) -> tuple[Any, Any]:
+        """What the runner is given of a message, and what the tape has: as of a user's event.
+
+        Raises ``CodecMissing``, ``CodecFailed``.
+        """
+        if self._redactor is None:
+            return self._values.decode(message.body, "message"), message.body
+        body = self._values.decode(message.body, "message")
+        return body, self.keep_event(MESSAGE_TAKEN, _copy(body))
 
     def keep_result(self, result: Any) -> Any:
         """A runner's result. Raises ``NotJson``, ``CodecFailed``."""

@@ -69,6 +69,8 @@ class Limits:
     """Of a whole attempt."""
     stall_timeout: float | None
     """Of an attempt between two of its reports."""
+    released: str = "the manager was closed"
+    """Why the task is given back, where it is."""
 
 
 def describe_stop(reason: StopReason, limits: Limits, now: int) -> CancelRequest:
@@ -76,7 +78,7 @@ def describe_stop(reason: StopReason, limits: Limits, now: int) -> CancelRequest
     if isinstance(reason, CancelRequest):
         return reason
     if reason == RELEASED:
-        return CancelRequest(CancelReason.SHUTDOWN, "the manager was closed", None, now)
+        return CancelRequest(CancelReason.SHUTDOWN, limits.released, None, now)
     if reason == LOST:
         return CancelRequest(CancelReason.SUPERSEDED, "the lease was lost", None, now)
     if reason == STALLED:
@@ -178,7 +180,7 @@ def judge_fenced(
     if stop_reason == LOST:
         return Verdict(None, instead=LOST)
     if stop_reason == RELEASED:
-        message = "the manager was closed"
+        message = limits.released
         if error is not None and not _is_cancel(error):
             message += f"; the runner's cleanup raised {explain(error).code}"
         return Verdict(None, instead=RELEASED, message=message)

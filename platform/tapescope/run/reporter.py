@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tapescope.codec import decode, encode
@@ -14,6 +14,7 @@ from tapescope.model.tape import LOG, PARTIAL, PROGRESS
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
+    from tapescope.model.messages import Message
     from tapescope.model.tape import TapePage
     from tapescope.run.keeper import Keeper, RedactedBody
     from tapescope.run.tape_writer import TapeWriter
@@ -80,6 +81,12 @@ class _Report:
         stop = self._tape.stop
         if stop is not None:
             raise CancelRequested(stop.reason, stop.message)
+
+    def _of_stop(self, message: Message | None) -> Message:
+        if message is None:
+            self.raise_if_cancelled()
+            raise StoreClosed  # only the teardown of its loop ends a wait without a stop
+        return message
 
     # Bodies as they are stored:
 
@@ -148,6 +155,28 @@ class Reporter(_Report):
             return await self._tape.append_nowait(type, stored)
 
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(send(), self._tape.loop))
+
+    async def message(self, timeout: float | None = None) -> Message:  # noqa: ASYNC109  # a limit of this wait
+        """The next message that was sent to the task, once there is one.
+
+        It is on the tape, as a ``message_taken``, before the runner has it. An attempt is given all
+        of the task's messages from the first one: those that an attempt before it has taken come
+        again, with ``again`` set, and are not put on the tape again. Raises ``TimeoutError`` after
+        ``timeout`` seconds; who stops waiting loses no message. While it waits, a runner is not
+        silent (``stall_timeout``), and its slot stays its own.
+        """
+        taking = self._tape.inbox.take_in_thread
+        if asyncio.get_running_loop() is self._tape.loop:
+            return await self._tape.inbox.take(self._keeper, timeout)
+        return self._of_stop(await self._in_loop(taking(self._keeper, timeout)))
+
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """The messages of the task, for ``async for``: it waits for the next one, and has no end.
+
+        See ``message``.
+        """
+        while True:
+            yield await self.message()
 
     def without_codec(self) -> Reporter:
         """A reporter of the same run that stores values as they are, whatever codec is set."""
@@ -221,19 +250,29 @@ class ThreadReporter(_Report):
         self._tape.reserve()
         self._hand_over(lambda: self._tape.append_reserved(type, copy))
 
-    def _wait(self, method: str, report: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def message(self, timeout: float | None = None) -> Message:
+        """See ``Reporter.message``. Raises ``CancelRequested`` when the runner is to stop."""
+        taking = self._tape.inbox.take_in_thread
+        return self._of_stop(self._wait("message", lambda: taking(self._keeper, timeout)))
+
+    def messages(self) -> Generator[Message, None, None]:
+        """The messages of the task, for ``for``: see ``Reporter.messages``."""
+        while True:
+            yield self.message()
+
+    def _wait(self, method: str, report: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if threading.get_ident() == self._loop_thread:
             raise BlockingCallOnLoop(method)
-        answer: concurrent.futures.Future[None] = concurrent.futures.Future()
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
         loop = self._tape.loop
 
-        def finish(task: asyncio.Task[None]) -> None:
+        def finish(task: asyncio.Task[T]) -> None:
             if task.cancelled():
                 answer.set_exception(StoreClosed())  # only the loop's teardown cancels it
             elif (error := task.exception()) is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result(None)
+                answer.set_result(task.result())
 
         # The coroutine is made in the loop: a loop that ended would leave it un-awaited.
         self._hand_over(lambda: loop.create_task(report()).add_done_callback(finish))

@@ -16,6 +16,7 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from types import MappingProxyType
@@ -178,6 +179,7 @@ class Run:
         "_phase",
         "_quiet",
         "_record",
+        "_released_why",
         "_requested",
         "_settings",
         "_shared",
@@ -228,6 +230,7 @@ class Run:
         self._quiet = (0, 0)
         """How many reports the runner had made, and at how many looks since there was none more."""
         self._fenced_at: float | None = None
+        self._released_why = ""
         self._hooked = False
         """Whether hooks are around the runner just now."""
         self.task = task
@@ -269,6 +272,11 @@ class Run:
         return self._fenced_at is not None
 
     @property
+    def reports(self) -> int:
+        """How often the runner has reported something so far; any thread may ask."""
+        return 0 if self._record is None else self._record.tape.reports
+
+    @property
     def ids(self) -> dict[str, object]:
         """Where to find the run, for a log line about it."""
         return ids_of(self.task, self._record)
@@ -295,11 +303,13 @@ class Run:
             self._record.requested = request
         self._stop(request)
 
-    def release(self) -> None:
+    def release(self, why: str = "the manager was closed") -> None:
         """Stop the runner and give the task back: another worker can run it.
 
         A runner that returns all the same, within its grace, has done the task.
         """
+        if self.stop_reason is None:
+            self._released_why = why
         self._stop(RELEASED)
 
     @property
@@ -494,7 +504,8 @@ class Run:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(self.task.timeout, self.runner.stall_timeout)
+        limits = Limits(self.task.timeout, self.runner.stall_timeout)
+        return replace(limits, released=self._released_why) if self._released_why else limits
 
     def _read_params(self) -> Mapping[str, Any]:
         """The runner's arguments. Raises ``BadParams`` where they are not, and ``CodecFailed``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope.clock import Clock
 from tapescope.errors import EventDropped, NowaitBacklogFull
 from tapescope.model.tape import PROGRESS, DropReason, NewEvent
+from tapescope.run.inbox import Inbox
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
@@ -36,10 +37,13 @@ class TapeWriter:
     __slots__ = (
         "__weakref__",
         "_held",
+        "_inbox",
         "_lock",
         "_loop",
         "_outstanding",
         "_progress_at",
+        "_stop",
+        "_stopped",
         "_store",
         "_timer",
         "_unheard",
@@ -51,7 +55,6 @@ class TapeWriter:
         "reporting",
         "reports",
         "span",
-        "stop",
     )
 
     def __init__(
@@ -75,8 +78,9 @@ class TapeWriter:
         self._lock = threading.Lock()
         self.attempt = attempt
         self.span = span
-        self.stop: CancelRequest | None = None
-        """Why the runner is to stop; ``None`` while it is not."""
+        self._stop: CancelRequest | None = None
+        self._stopped: asyncio.Future[None] | None = None
+        self._inbox: Inbox | None = None
         self.coalesced = 0
         """Progress reports that a newer one replaced before they were offered to the store."""
         self.dropped = 0
@@ -84,6 +88,32 @@ class TapeWriter:
         """How many reports the runner has made, whatever became of them."""
         self.reporting = 0
         """How many of them wait for the store."""
+
+    @property
+    def inbox(self) -> Inbox:
+        """The messages of the task."""
+        if self._inbox is None:
+            self._inbox = Inbox(self._store, self)
+        return self._inbox
+
+    @property
+    def stop(self) -> CancelRequest | None:
+        """Why the runner is to stop; ``None`` while it is not."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, stop: CancelRequest) -> None:
+        self._stop = stop
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def await_stop(self) -> asyncio.Future[None]:
+        """Is done when the runner is to stop."""
+        if self._stopped is None:
+            self._stopped = self._loop.create_future()
+            if self._stop is not None:
+                self._stopped.set_result(None)
+        return self._stopped
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -101,7 +131,11 @@ class TapeWriter:
         return self._store.tape_room(self.attempt)
 
     async def append(self, type: str, body: Any) -> None:
-        """Put an event on the tape and return once it is stored (invariant I6).
+        """``append_event`` of an event of the runner's own."""
+        await self.append_event(NewEvent(type, body))
+
+    async def append_event(self, event: NewEvent) -> int:
+        """Put an event on the tape and return once it is stored (invariant I6), with its ``seq``.
 
         Raises what the store raises, ``EventDropped``, and, once, the error of an earlier event
         that was not awaited. Where that error is known beforehand, the event is not offered.
@@ -111,7 +145,7 @@ class TapeWriter:
         self._flush_held()
         self.reporting += 1
         try:
-            answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+            answer = await self._store.append(self.attempt, (event,))
         finally:
             self.reporting -= 1
             self.reports += 1  # its runner had to wait for the store: its silence begins now
@@ -119,6 +153,7 @@ class TapeWriter:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
         self._raise_earlier_error()
+        return answer.last_seq
 
     async def read(self, after_seq: int) -> TapePage:
         """A page of the tape. Raises what the store raises."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from tapescope.store.validation import (
     check_queue,
     check_retries,
     check_seconds,
+    check_tags,
 )
 
 __all__ = ["check_name", "define", "is_declared_so", "merge"]
@@ -42,6 +43,7 @@ def define(
     timeout: float | None = None,
     retries: int | None = None,
     priority: int | None = None,
+    tags: Collection[str] = (),
     queue: str | None = None,
     cron: str | None = None,
     every: float | None = None,
@@ -70,6 +72,7 @@ def define(
         check_choice("overlap", Overlap, overlap),
         origin,
         priority=None if priority is None else check_priority(priority),
+        tags=check_tags(tags),
         queue=None if queue is None else check_queue(queue),
     )
 
@@ -93,6 +96,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         timeout=declared.timeout,
         retries=declared.retries,
         priority=declared.priority,
+        tags=declared.tags,
         queue=declared.queue,
         cron=declared.cron,
         every=declared.every,

@@ -21,6 +21,7 @@ from tapescope.store.damage import (
     read_event,
     read_json,
     read_repair,
+    read_tags,
 )
 from tapescope.store.flush import (
     AttemptState,
@@ -45,6 +46,7 @@ from tapescope.store.flush import (
     StoreOutOfRoom,
     TraceRow,
     find_key,
+    list_ended,
 )
 from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.lent import LentConnection
@@ -57,6 +59,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -85,7 +88,9 @@ from tapescope.store.tape_rules import (
     check_next_event,
     drop_event,
     plan_rows,
+    plan_send,
     start_tape,
+    take_message,
 )
 from tapescope.store.task_rows import (
     StoredTask,
@@ -93,6 +98,7 @@ from tapescope.store.task_rows import (
     as_given_up,
     as_pending,
     as_running,
+    find_startable,
     plan_cancel,
 )
 from tapescope.store.validation import StoreLimits, check_seconds, is_task_id, new_task_id
@@ -126,6 +132,7 @@ __all__ = [
     "FlushAnswer",
     "FlushBlocked",
     "FlushRefused",
+    "Follower",
     "GiveUpRow",
     "Inserted",
     "LeaseRenewer",
@@ -172,6 +179,7 @@ __all__ = [
     "drop_event",
     "encode",
     "find_key",
+    "find_startable",
     "find_store",
     "follow_batches",
     "follow_tape",
@@ -180,12 +188,14 @@ __all__ = [
     "is_stuck",
     "is_task_id",
     "lease_end",
+    "list_ended",
     "mend_tape",
     "must_migrate",
     "new_task_id",
     "plan_cancel",
     "plan_repair",
     "plan_rows",
+    "plan_send",
     "read_cancel",
     "read_drop",
     "read_event",
@@ -193,7 +203,9 @@ __all__ = [
     "read_outcome",
     "read_repair",
     "read_schedule",
+    "read_tags",
     "refuse_control_characters",
     "start_tape",
+    "take_message",
     "write_schedule",
 ]

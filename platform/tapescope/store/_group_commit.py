@@ -630,13 +630,11 @@ class _Blocked(NamedTuple):
 def _name_lock(call: PendingWrite) -> str:
     """What a call waits for."""
     if isinstance(call, PendingCreate):
-        key = call.row.idempotency_key
-        if key is None:
+        keys = {"idempotency": call.row.idempotency_key, "unique": call.row.unique_key}
+        held = [f"the {kind} key {key!r}" for kind, key in keys.items() if key is not None]
+        if not held:
             return "another session has locked its table of tasks"
-        return (
-            f"another session's open transaction holds the idempotency key {key!r} of op "
-            f"{call.row.op!r}"
-        )
+        return f"another session's open transaction holds {' or '.join(held)} of op {call.row.op!r}"
     if isinstance(call, PendingEvents):
         task_id = call.cursor.task_id
     else:

@@ -39,7 +39,8 @@ Release = Callable[[Attempt, str], Awaitable["GivenUp"]]
 
 
 class Orphans:
-    """The orphans of one store. A task with an idempotency key is none: the key finds it."""
+    """The orphans of one store. A task with an idempotency key is none: the key finds it. Nor is
+    one with a unique key that any worker can run: it may be the answer of other submits."""
 
     def __init__(self, core: StoreCore, request_cancel: RequestCancel, release: Release) -> None:
         self._core = core
@@ -48,7 +49,9 @@ class Orphans:
 
     def adopt(self, call: PendingCreate) -> None:
         """The caller of this create was cancelled, or was told that its fate is unknown."""
-        if call.withdrawn or call.row.idempotency_key is not None:
+        row = call.row
+        others = row.unique_key is not None and row.lease is None
+        if call.withdrawn or others or row.idempotency_key is not None:
             return
         self._ending.begin(partial(self._end, call))
 

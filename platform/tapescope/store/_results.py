@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,8 +12,10 @@ from tapescope.codec import canonical, decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
+from tapescope.model.messages import MessageResult, Untaken
 from tapescope.model.tape import (
     FINAL,
+    MESSAGE_TAKEN,
     TAPE_OPEN,
     TASK_STARTED,
     DropReason,
@@ -46,6 +49,7 @@ from tapescope.store.flush import (
 from tapescope.store.notifications import Change, Changes
 from tapescope.store.task_rows import as_pending
 from tapescope_telemetry import error_type_of
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.clock import Clock
@@ -60,8 +64,10 @@ __all__ = [
     "deliver_recalled",
     "fail",
     "match_existing",
+    "note_untaken",
 ]
 
+_log = Logger("tapescope")
 _type_of = itemgetter(4)
 
 
@@ -119,8 +125,18 @@ def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
             for row_range in batch.ranges:
                 row_range.call.cursor.untraced = None
         _deliver_rows(context, batch, answer)
+    if answer.untaken:
+        note_untaken(context.telemetry, answer.untaken)
     for cancel, answered in zip(batch.cancels, answer.cancels, strict=True):
         _deliver_cancel(context, cancel, answered)
+
+
+def note_untaken(telemetry: Telemetry, untaken: Sequence[Untaken]) -> None:
+    """Count and tell the messages that tasks which ended have not taken."""
+    for task_id, op, n in untaken:
+        telemetry.messages.count(op, MessageResult.UNTAKEN.value, n)
+        text = "Task %s (%s) has ended and did not take %d of its messages. They stay in its inbox."
+        _log.warning(text, task_id, op, n, extra={"task_id": task_id, "op": op})
 
 
 def _any_arrived(batch: Batch, answer: FlushAnswer) -> bool:
@@ -182,10 +198,12 @@ def _deliver_birth(
 def match_existing(standing: Task, row: CreateRow) -> Task:
     """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``.
 
-    Its params are the same when their canonical JSON is: 1, 1.0 and true differ.
+    Its params are the same when their canonical JSON is: 1, 1.0 and true differ. A unique key says
+    nothing of params.
     """
     same = standing.task_id == row.task_id
-    if same or canonical(standing.params) == canonical(decode(row.params)):
+    by_unique_key = row.idempotency_key is None or row.idempotency_key != standing.idempotency_key
+    if same or by_unique_key or canonical(standing.params) == canonical(decode(row.params)):
         return standing
     raise IdempotencyConflict(standing.op, standing.idempotency_key or "", standing.task_id)
 
@@ -221,6 +239,8 @@ def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> N
     for place in answer.cancelled_instead:  # these became finals
         stored[rows[place].type] -= 1
         stored[FINAL] += 1
+    if MESSAGE_TAKEN in stored:
+        _count_taken(context, batch, refused)
     for type_, count in stored.items():
         context.meter.ledger.store(type_, count)
     followed = context.changes.any_follower
@@ -233,6 +253,13 @@ def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> N
             _deliver_stored(context, batch.flush, row_range, followed, cancelled_instead)
         else:
             _deliver_refused(context, row_range, refusal)
+
+
+def _count_taken(context: StoreContext, batch: Batch, refused: Container[int]) -> None:
+    for call, start, stop in batch.ranges:
+        if start not in refused:
+            n = sum(row.type == MESSAGE_TAKEN for row in batch.flush.rows[start:stop])
+            context.telemetry.messages.count(call.cursor.op, MessageResult.TAKEN.value, n)
 
 
 def _deliver_stored(

@@ -21,6 +21,7 @@ from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.internals import StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
+from tapescope.model.messages import InboxRow, SendAnswer, SendRow, Untaken
 from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
@@ -41,6 +42,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -134,6 +136,12 @@ class StoreBackend(abc.ABC):
         """Whether a task can be created in a transaction of the caller's: ``create_within``."""
         return False
 
+    @property
+    def keeps_engines(self) -> bool:
+        """Whether a task may name an engine that brings it to a worker, which ``claim_due`` then
+        leaves: the four primitives under "engines" are there."""
+        return False
+
     # --- life -------------------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -222,6 +230,30 @@ class StoreBackend(abc.ABC):
     async def note_traces(self, rows: Sequence[TraceRow]) -> None:
         """Keep where run spans are, as ``Flush.traces`` does."""
 
+    # --- messages ---------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        """Put a message into the inbox of its task, in one transaction; ``None``: no such task.
+
+        Looked at in this order: the key, under which one may be there (``REPEATED``); whether the
+        task has ended; how many wait. Its ``n`` is one more than the task's last. It is in before
+        the task's ``final``, or refused: no moment is between. Other processes that follow the task
+        are told, with a ``Change`` without events.
+
+        An event ``message_taken`` marks the message ``n`` of its body as taken, in the transaction
+        of its flush, and is refused (``FlushRefused``) where there is none that is not taken.
+        """
+
+    @abc.abstractmethod
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        """At most ``limit`` messages of a task, taken or not, whose ``n`` is over ``after``, by
+        ``n``; ``None``: no such task. They go with the task."""
+
+    @abc.abstractmethod
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        """Those of these tasks that have messages which they did not take."""
+
     # --- claims and leases ------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -229,8 +261,9 @@ class StoreBackend(abc.ABC):
         """Claim due tasks in one transaction; a task that is locked is passed over.
 
         Of its ops and queues (``DueOrder.takes``), the highest priority first, then the longest
-        due, then the lowest key. None of an op that
-        was paused before the call, and none for an owner that drains.
+        due, then the lowest key. None of an op that was paused before the call, and none for an
+        owner that drains. The slots of a concurrency key go in this order, too, whatever the
+        queues: one of a task that the claim does not take is left to a claim that does.
 
         The owner's same number again is answered with what its first try claimed, and claims no
         more. Raises as ``write`` does. Waits behind no append that is only queued.
@@ -275,6 +308,12 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
+
+    @abc.abstractmethod
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        """At most ``limit`` tasks that have not ended, have no cancel on record and are to be
+        cancelled with their parents (``cancel_with_parent``), whose parents have ended as
+        cancelled. It is asked at each heartbeat: where no such task is open it costs nothing."""
 
     @abc.abstractmethod
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
@@ -328,6 +367,27 @@ class StoreBackend(abc.ABC):
     async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
         """At most ``limit`` pauses, by the name of the op, by keyset: names over ``after``."""
 
+    # --- engines: for a store that keeps them -----------------------------------------------------
+
+    async def read_store_id(self) -> str:
+        """What names this store among all, for as long as there is its schema: a few letters and
+        digits."""
+        raise NotImplementedError
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        """Pending tasks of an engine that it is to be asked about by now: those that it was never
+        asked about first, then those whose time for it came first."""
+        raise NotImplementedError
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        """The engine has these: ``find_unconfirmed`` leaves them out for so many microseconds."""
+        raise NotImplementedError
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        """How many of an engine's pending tasks it should have been asked about ``late``
+        microseconds ago, at most ``limit``, and since when the first."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     async def watch(self) -> None:
         """Publish other processes' commits until cancelled; survive the store being away.
@@ -365,8 +425,9 @@ class StoreBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; a status without any may be left out."""
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        """How many tasks of this op, with this tag, there are of each status; a status without any
+        may be left out."""
 
     @abc.abstractmethod
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:

@@ -39,6 +39,7 @@ __all__ = [
     "read_event",
     "read_json",
     "read_repair",
+    "read_tags",
 ]
 
 READ_BYTES: Final = 16 * 2**20
@@ -79,6 +80,16 @@ def has_sound_numbers(attempt: Any, retries: Any, retries_spent: Any, timeout: A
         and retries_spent >= 0
         and (timeout is None or (type(timeout) in (float, int) and 0 < timeout < math.inf))
     )
+
+
+def read_tags(text: Any) -> tuple[str, ...]:
+    """The tags of a row. Raises ``TypeError`` or ``ValueError``."""
+    if text is None:
+        return ()
+    tags: object = decode(text)
+    if not isinstance(tags, list) or not {*map(type, cast("list[object]", tags))} <= {str}:
+        raise ValueError("they are not a list of texts")
+    return tuple(cast("list[str]", tags))
 
 
 def read_cancel(
@@ -129,6 +140,19 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         wrong.append("priority")
         return 0
 
+    def take_tags() -> tuple[str, ...]:
+        try:
+            return read_tags(row["tags"])
+        except (TypeError, ValueError):  # no text, or not a list of texts
+            wrong.append("tags")
+            return ()
+
+    def take_flag(name: str) -> bool:
+        if row[name] in (0, 1):  # SQLite has no others
+            return bool(row[name])
+        wrong.append(name)
+        return False
+
     def take_timeout() -> Any:
         if has_sound_numbers(0, 0, 0, row["timeout_s"]):
             return row["timeout_s"]
@@ -171,6 +195,12 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         error_code=take("error_code", str, None),
         retries_spent=take_count("retries_spent"),
         priority=take_priority(),
+        tags=take_tags(),
+        parent_id=take("parent_id", str, None),
+        cancel_with_parent=take_flag("cancel_with_parent"),
+        unique_key=take("unique_key", str, None),
+        concurrency_key=take("concurrency_key", str, None),
+        engine=take("engine", str, None) or None,
         queue=take("queue", str, DEFAULT_QUEUE),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",

@@ -15,6 +15,7 @@ from tapescope.model.tape import (
     ATTEMPT_RELEASED,
     FINAL,
     LOG,
+    MESSAGE_TAKEN,
     PROGRESS,
     TASK_STARTED,
     Event,
@@ -78,6 +79,8 @@ def _describe_body(event: Event, body: Mapping[str, Any]) -> str:
     if event.type == PROGRESS:
         total = "" if body["total"] is None else f"/{body['total']:g}"
         return f"{body['phase']} {body['current']:g}{total}"
+    if event.type == MESSAGE_TAKEN:
+        return f"message {body['n']} ({body['key']}): {orjson.dumps(body['body']).decode()}"
     if event.type == ATTEMPT_RELEASED:
         return str(body["message"])
     if event.type == ATTEMPT_FAILED:

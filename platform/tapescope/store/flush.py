@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
+from tapescope.model.tape import FINAL
 from tapescope.model.tasks import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
+    from tapescope.model.messages import Untaken
     from tapescope.model.tape import DropReason, Outcome
     from tapescope.model.tasks import CancelRequest, Task
 
@@ -42,6 +44,7 @@ __all__ = [
     "StoreOutOfRoom",
     "as_unavailable",
     "find_key",
+    "list_ended",
 ]
 
 
@@ -101,6 +104,18 @@ class CreateRow(NamedTuple):
     any worker can run it."""
     priority: int = 0
     """The higher goes first among what is due."""
+    tags: str | None = None
+    """JSON text: a list of texts, sorted; ``None`` for none."""
+    parent_id: str | None = None
+    """The id of the task whose runner submitted it."""
+    cancel_with_parent: bool = False
+    """Whether ``find_followers`` is to find it."""
+    unique_key: str | None = None
+    """No other task of the op with this key is open beside it."""
+    concurrency_key: str | None = None
+    """The task is born parked: without a slot of this key of its op, and so not due."""
+    engine: str = ""
+    """What brings it to a worker; empty: workers claim it themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it."""
 
@@ -298,13 +313,32 @@ class FlushAnswer:
     keys: Sequence[int] = ()
     """One per create; 0 where another task stands in its place (see ``existing``)."""
     existing: dict[int, Task] = field(default_factory=dict[int, "Task"])
-    """By place in ``creates``: the task that holds the same op and idempotency key."""
+    """By place in ``creates``: the task of its id, or that of its op with its idempotency key, or
+    the open one with its unique key: the first of these that there is."""
     claims: Sequence[ClaimAnswer | None] = ()
     refused: Sequence[RefusedRow] = ()
     cancelled_instead: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])
     """By place in ``rows``: the cancel on record that made the row of a give-up a ``final``."""
     cancels: Sequence[CancelAnswer | None] = ()
     """One per cancel; ``None`` for an unknown task."""
+    untaken: Sequence[Untaken] = ()
+    """Of the tasks that this flush has ended (``list_ended``): those with messages not taken."""
+
+
+def list_ended(flush: Flush, answer: FlushAnswer) -> list[str]:
+    """The ids of the tasks that a flush has ended, from what was answered so far."""
+    refused = {row.row for row in answer.refused}
+    ended = [
+        flush.sources[place].task_id
+        for place, row in enumerate(flush.rows)
+        if (row.type == FINAL or place in answer.cancelled_instead) and place not in refused
+    ]
+    ended += [
+        row.task_id
+        for row, met in zip(flush.cancels, answer.cancels, strict=True)
+        if met is not None and met.state is CancelState.CANCELLED
+    ]
+    return ended
 
 
 class AttemptState(NamedTuple):

@@ -176,6 +176,7 @@ def _can_be_read(known: KnownOp) -> bool:
         is_op(known.op)
         and has_sound_numbers(0, known.retries, 0, known.timeout)
         and known.priority in PRIORITIES
+        and (known.max_concurrent is None or known.max_concurrent >= 1)
         and is_queue(known.queue)
         and _is_bound(known.max_waiting)
     )

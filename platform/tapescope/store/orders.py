@@ -19,6 +19,7 @@ __all__ = [
     "DueOrder",
     "DueRow",
     "DueTask",
+    "Follower",
     "ListedTasks",
     "RescueOrder",
     "RescuedRow",
@@ -38,6 +39,18 @@ class ListedTasks(NamedTuple):
     tasks: Sequence[Task]
     looked_to: str | None = None
     """The last id that was looked at, where it stopped before the end and before its limit."""
+
+
+class Follower(NamedTuple):
+    """An open task that is to be cancelled, for its parent has ended as cancelled."""
+
+    task_id: str
+    parent_id: str
+    reason: str | None
+    """The parent's, as ``CancelRequest`` has it; ``None`` where it has no request that can be
+    read."""
+    message: str | None
+    by: str | None
 
 
 class RescueOrder(NamedTuple):
@@ -75,6 +88,8 @@ class RescueOrder(NamedTuple):
             return RescueResult.FAILED
         if task.retries_spent < task.retries and task.op in self.ops:
             return RescueResult.RETRIED
+        if task.retries_spent < task.retries and task.engine is not None:
+            return RescueResult.RETRIED  # its engine brings it, whatever workers tell of
         return RescueResult.FAILED
 
     def body(self, task: Task, result: RescueResult) -> str:

@@ -2,17 +2,18 @@
 
 ``TaskStore`` validates, times, counts and translates errors once, for every database; the
 ``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
-task's life is in a part: ``leases``, ``ops``, ``schedules``, ``backlog``, ``leadership``,
-``maintenance``.
+task's life is in a part: ``leases``, ``ops``, ``schedules``, ``messages``, ``backlog``,
+``leadership``, ``maintenance``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
@@ -27,6 +28,7 @@ from tapescope.errors import (
 )
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp, TracedAttempt
+from tapescope.model.messages import MessageTaken
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -41,6 +43,7 @@ from tapescope.model.tape import (
     is_event_type,
 )
 from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
     Attempt,
     CancelReason,
     CancelRequest,
@@ -72,11 +75,13 @@ from tapescope.store.backend import StoreBackend
 from tapescope.store.backlog import StoreBacklog
 from tapescope.store.core import StoreCore
 from tapescope.store.database_clock import DatabaseClock
+from tapescope.store.engines import StoreEngines
 from tapescope.store.flush import (
     CancelAnswer,
     CancelRow,
     ClaimAnswer,
     ClaimRow,
+    CreateRow,
     FlushRefused,
     StoreAway,
     TraceRow,
@@ -85,10 +90,11 @@ from tapescope.store.flush import (
 from tapescope.store.leadership import StoreLeadership
 from tapescope.store.leases import StoreLeases
 from tapescope.store.maintenance import StoreMaintenance
+from tapescope.store.messages import StoreMessages
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
-from tapescope.store.orders import DueOrder, DueRow, body_of_first
+from tapescope.store.orders import DueOrder, DueRow, Follower, body_of_first
 from tapescope.store.schedules import StoreSchedules
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
@@ -98,9 +104,11 @@ from tapescope.store.validation import (
     check_moment,
     check_new_task,
     check_page_size,
+    check_parent,
     check_place,
     check_queues,
     check_seconds,
+    check_tag,
     check_text,
     check_time,
     check_trace_id,
@@ -165,8 +173,12 @@ class TaskStore:
         """How much waits and runs, and for how long."""
         self.leadership = StoreLeadership(core)
         """Which manager of many does the store's maintenance."""
+        self.engines = StoreEngines(core)
+        """The tasks that something else than the claim brings to a worker."""
         self.schedules = StoreSchedules(core)
         """When tasks are made by themselves."""
+        self.messages = StoreMessages(core)
+        """What is sent to tasks, and waits until their runs take it."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._claims = DueClaims(core, self._deliver_claim, self.release)
@@ -323,7 +335,7 @@ class TaskStore:
         nobody knows of: one with a key is found by the key, one without is cancelled by the store
         as soon as it is there.
         """
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         call = PendingCreate(self.clock.monotonic(), row, params)
         try:
             created: tuple[Task, bool] = await self._core.submit("create", call)
@@ -338,7 +350,7 @@ class TaskStore:
         """``create`` and ``claim_if_pending`` in one transaction, for who can begin the task now.
 
         Gives the task, whether it is new, and the claim: ``None`` where it was not made, and the
-        task may be pending. ``lease`` is in seconds. The task has no idempotency key and no due
+        task may be pending. ``lease`` is in seconds. The task has no key of any kind and no due
         time. Raises what ``create`` raises.
 
         One that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that nobody
@@ -346,10 +358,10 @@ class TaskStore:
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
-        for name in ("idempotency_key", "run_at"):
+        for name in ("idempotency_key", "unique_key", "concurrency_key", "run_at"):
             if getattr(new_task, name) is not None:
                 raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         clock = self._core.clock
         started = body_of_first(owner)
         claim_row = ClaimRow(
@@ -369,6 +381,20 @@ class TaskStore:
             # Its claim won, too, in the try whose answer was lost.
             return task, created, Claim(task, Attempt(task.task_id, 1, owner))
         return task, created, None
+
+    def _check_new(self, new: NewTask) -> tuple[CreateRow, Mapping[str, Any]]:
+        if new.engine is not None and not self.engines.are_kept:
+            expected = f"None: the store {self.name} keeps no engines, its workers claim every task"
+            raise BadSetting("engine", new.engine, expected)
+        if new.engine is not None and new.concurrency_key is not None:
+            expected = "None beside a concurrency key: slots over the whole store are a claim's"
+            raise BadSetting("engine", new.engine, expected)
+        if new.engine is not None and new.queue != DEFAULT_QUEUE:
+            expected = (
+                f"{DEFAULT_QUEUE!r} beside an engine, which brings an op to each of its workers"
+            )
+            raise BadSetting("queue", new.queue, expected)
+        return check_new_task(new, self.limits)
 
     async def orphans_ended(self) -> None:
         """Wait for the tasks of creates that were cancelled: each has ended, or was never there.
@@ -401,7 +427,7 @@ class TaskStore:
         self._core.require_writable()
         if new_task.only_by is not None:
             raise BadSetting("only_by", new_task.only_by, "None in a transaction of the caller's")
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         start = self.clock.monotonic()
         try:
             try:
@@ -469,7 +495,9 @@ class TaskStore:
         At most ``limit`` tasks of these ops, and of these ``queues`` or of all, the highest
         priority first, then the longest due, for ``lease`` seconds each, in one transaction that
         waits behind no append. A task that another session holds just now is left out, so fewer
-        than there are may come while ``next_due`` says that one is due.
+        than there are may come while ``next_due`` says that one is due. The slots of a concurrency
+        key go in the same order to the tasks of all queues: one may go to a task of a queue that is
+        not asked for, and waits with it for a worker of that one.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
@@ -618,6 +646,24 @@ class TaskStore:
             raise UnknownTask(task_id)
         return answer
 
+    async def cancel_followers(self, limit: int = 100) -> int:
+        """Request the cancel of tasks that are to be cancelled with their parents, whose parents
+        have ended as cancelled; says of how many. At most ``limit``; fewer than that are all.
+
+        Asked at each heartbeat of each manager, and so of another one where one dies in the midst.
+        It writes no end of its own: each is a ``request_cancel``, with the reason and the caller of
+        the parent's, and a message that says so.
+        """
+        limit = check_page_size(limit)
+        found = await self._core.read("find_followers", lambda: self.backend.find_followers(limit))
+        for one in found:
+            reason = next(
+                (known for known in CancelReason if known == one.reason), CancelReason.USER
+            )
+            with suppress(UnknownTask):  # it has ended, and was deleted
+                await self.request_cancel(one.task_id, reason, _tell_of_parent(one), one.by)
+        return len(found)
+
     def attach_span(
         self,
         attempt: Attempt,
@@ -683,6 +729,8 @@ class TaskStore:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -690,6 +738,9 @@ class TaskStore:
         params: bool = True,
     ) -> TaskPage:
         """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
+
+        ``tag`` is one of a task's tags, and ``parent_id`` names the task whose runner submitted
+        it: an index leads to either, however many tasks there are.
 
         ``since`` and ``until`` are aware times, between which a task was created. No page looks at
         more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
@@ -703,6 +754,8 @@ class TaskStore:
             None if text is None else check_text(name, text)
             for name, text in (("op", op), ("owner", owner), ("idempotency_key", idempotency_key))
         )
+        tag = None if tag is None else check_tag(tag)
+        parent_id = None if parent_id is None else check_parent(parent_id)
         if before is not None and not is_task_id(before):
             raise BadSetting("before", before, "the 'next' of another page")
         since_us = None if since is None else check_time("since", since)
@@ -712,7 +765,8 @@ class TaskStore:
         if until_us is not None:
             end = first_id_of(until_us + _CLOCKS_DIFFER)
             before = end if before is None else min(before, end)
-        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id, params)
+        times = since_us, until_us, from_id
+        wanted = TaskFilter(status, op, owner, idempotency_key, *times, tag, parent_id, params)
         found = await self._core.read(
             "list",
             lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),
@@ -721,11 +775,14 @@ class TaskStore:
         goes_on = tasks[limit - 1].task_id if len(tasks) > limit else found.looked_to
         return TaskPage(tuple(tasks[:limit]), goes_on)
 
-    async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; every status is a key, and so is one of a newer
-        version that occurs. Raises ``BadSetting``."""
+    async def count(
+        self, *, op: str | None = None, tag: str | None = None
+    ) -> Mapping[TaskStatus, int]:
+        """How many tasks of an op, or with a tag, there are of each status; every status is a key,
+        and so is one of a newer version that occurs. Raises ``BadSetting``."""
         op = None if op is None else check_text("op", op)
-        counts = await self._core.read("count", lambda: self.backend.count(op))
+        tag = None if tag is None else check_tag(tag)
+        counts = await self._core.read("count", lambda: self.backend.count(op, tag))
         return dict.fromkeys(TaskStatus, 0) | dict(counts)
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
@@ -822,8 +879,9 @@ class TaskStore:
                 type_ = event.type
                 if type(type_) is not str:
                     type_ = _as_plain_type(type_)
-                if type_ in RESERVED_EVENT_TYPES or not is_event_type(type_):
-                    raise BadEventType(type_, reserved=type_ in RESERVED_EVENT_TYPES)
+                reserved = type_ in RESERVED_EVENT_TYPES and not isinstance(event, MessageTaken)
+                if reserved or not is_event_type(type_):
+                    raise BadEventType(type_, reserved=reserved)
                 checked.append((type_, encode_event(type_, event.body, limit), now))
             may_be_full = cursor.tail + len(checked) + limits.queue > limits.tape_events
             if may_be_full and len(checked) > self.tape_room(attempt):
@@ -872,3 +930,10 @@ def _as_plain_type(type: object) -> str:
     if not isinstance(type, str):
         raise BadEventType(type, reserved=False)
     return str.__str__(type)
+
+
+def _tell_of_parent(one: Follower) -> str:
+    """Why a task is cancelled, for people: whose cancel it is, and the words of that."""
+    said = f": {one.message}" if one.message else ""
+    text = f"its parent {one.parent_id} was cancelled{said}"
+    return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")

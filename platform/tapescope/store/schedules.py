@@ -18,6 +18,7 @@ from tapescope.model.schedules import (
 from tapescope.model.tasks import PRIORITIES, is_queue
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.store.core import StoreCore
+from tapescope.store.damage import read_tags
 from tapescope.store.validation import check_page_size, check_seconds, check_text
 
 __all__ = ["StoreSchedules", "read_schedule", "write_schedule"]
@@ -164,16 +165,9 @@ def write_schedule(schedule: Schedule) -> tuple[Any, ...]:
     return (
         *(s.name, s.op, encode(dict(s.params), "params"), s.timeout, s.retries),
         *(s.cron, s.every, s.time_zone, s.catch_up.value, s.overlap.value, s.origin.value),
-        *(
-            s.paused,
-            s.next_us,
-            s.last_us,
-            s.last_task,
-            s.priority,
-            s.queue,
-            s.created_us,
-            s.revision,
-        ),
+        *(s.paused, s.next_us, s.last_us, s.last_task, s.priority),
+        encode(list(s.tags), "tags") if s.tags else None,
+        *(s.queue, s.created_us, s.revision),
     )
 
 
@@ -184,7 +178,7 @@ def read_schedule(*row: Any) -> Schedule:
     schedule has no times then: it is shown, warned of, and not fired.
     """
     name, op, params, timeout, retries, cron, every, zone, catch_up, overlap, origin, *rest = row
-    paused, next_us, last_us, last_task, priority, queue, created_us, revision = rest
+    paused, next_us, last_us, last_task, priority, tags, queue, created_us, revision = rest
     known: tuple[CatchUp, Overlap, ScheduleOrigin] | None
     try:
         known = CatchUp(catch_up), Overlap(overlap), ScheduleOrigin(origin)
@@ -203,10 +197,18 @@ def read_schedule(*row: Any) -> Schedule:
         last_us=_read_time(last_us),
         last_task=last_task,
         priority=priority if priority in PRIORITIES else None,
+        tags=_read_tags(tags),
         queue=queue if is_queue(queue) else None,
         created_us=_read_time(created_us) or 0,
         revision=revision,
     )
+
+
+def _read_tags(text: Any) -> tuple[str, ...]:
+    try:
+        return read_tags(text)
+    except (TypeError, ValueError):  # as above
+        return ()
 
 
 def _read_time(us: int | None) -> int | None:

@@ -6,10 +6,12 @@ what ``plan_rows`` decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from tapescope.codec import decode
+from tapescope.model.messages import InboxRow, MessageResult, SendAnswer, SendRow
 from tapescope.model.tape import (
     FINAL,
     TASK_STARTED,
@@ -22,7 +24,16 @@ from tapescope.model.tasks import CancelRequest, Task, TaskStatus
 from tapescope.store.flush import EventRow, Flush, FlushRefused, GiveUpRow, RefusedRow
 from tapescope.store.orders import FIRST_FOREIGN_OFFER, cancel_instead
 
-__all__ = ["RowPlan", "add_event", "check_next_event", "drop_event", "plan_rows", "start_tape"]
+__all__ = [
+    "RowPlan",
+    "add_event",
+    "check_next_event",
+    "drop_event",
+    "plan_rows",
+    "plan_send",
+    "start_tape",
+    "take_message",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,35 @@ def check_next_event(task: Task, last: EventRow | None, row: EventRow) -> None:
         raise FlushRefused(f"I7: offer {row.offer} of attempt {row.attempt} is on the tape")
     if row.type != FINAL and task.status is not TaskStatus.RUNNING:
         raise FlushRefused(f"I5: task {task.task_id} is not running")
+
+
+def take_message(inbox: MutableSequence[InboxRow], row: EventRow) -> None:
+    """Mark the message of a ``message_taken``, in the inbox of its task, by numbers from 1.
+
+    Raises ``FlushRefused`` where there is none that is not taken.
+    """
+    body = decode(row.body)
+    n = cast("dict[str, object]", body).get("n") if isinstance(body, dict) else None
+    if type(n) is not int or not 1 <= n <= len(inbox) or inbox[n - 1].taken_seq is not None:
+        raise FlushRefused(f"a message is taken once, from the inbox of its task: {n!r}")
+    inbox[n - 1] = inbox[n - 1]._replace(taken_seq=row.seq)
+
+
+def plan_send(
+    task: Task, inbox: Sequence[InboxRow], row: SendRow, now: int
+) -> tuple[SendAnswer, InboxRow | None]:
+    """What becomes of a message, and its row where it goes into the inbox."""
+    there = next((one for one in inbox if one.key == row.key), None)
+    result, n = MessageResult.SENT, len(inbox) + 1
+    if there is not None:
+        result, n = MessageResult.REPEATED, there.n
+    elif task.status.terminal:
+        result, n = MessageResult.ENDED, 0
+    elif sum(one.taken_seq is None for one in inbox) >= row.most:
+        result, n = MessageResult.FULL, 0
+    answer = SendAnswer(result, task.op, task.status, n, None if there is None else there.body)
+    new = InboxRow(n, row.key, row.body, now, None) if result is MessageResult.SENT else None
+    return answer, new
 
 
 def start_tape(task: Task, last: EventRow | None, ts: int, body: str) -> EventRow:

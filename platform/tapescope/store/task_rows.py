@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.damage import read_tags
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
+
+if TYPE_CHECKING:
+    from tapescope.model.ops import KnownOp
 
 LAST_TIME: Final = 253_402_300_799_999_999
 """Microseconds since the epoch: the end of the year 9999."""
 
-__all__ = ["StoredTask", "as_ended", "as_given_up", "as_pending", "as_running", "plan_cancel"]
+__all__ = [
+    "StoredTask",
+    "as_ended",
+    "as_given_up",
+    "as_pending",
+    "as_running",
+    "find_startable",
+    "plan_cancel",
+]
 
 
 class StoredTask(NamedTuple):
@@ -50,6 +63,13 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         cancel=None,
         error_code=None,
         priority=row.priority,
+        tags=read_tags(row.tags),
+        parent_id=row.parent_id,
+        cancel_with_parent=row.cancel_with_parent,
+        unique_key=row.unique_key,
+        concurrency_key=row.concurrency_key,
+        parked=row.concurrency_key is not None,
+        engine=row.engine or None,
         queue=row.queue,
         key=key,
     )
@@ -78,6 +98,12 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         cancel=task.cancel,
         error_code=task.error_code,
         priority=task.priority,
+        tags=task.tags,
+        parent_id=task.parent_id,
+        cancel_with_parent=task.cancel_with_parent,
+        unique_key=task.unique_key,
+        concurrency_key=task.concurrency_key,
+        engine=task.engine,
         queue=task.queue,
         key=task.key,
     )
@@ -99,6 +125,7 @@ def as_given_up(
         lease_expires_us=None if lease is None else run_at + lease,
         run_us=run_at,
         retries_spent=task.retries_spent + spends,
+        parked=task.concurrency_key is not None,
     )
 
 
@@ -130,4 +157,29 @@ def as_ended(task: Task, final: EventRow, now: int) -> Task:
         finished_us=now,
         lease_expires_us=None,
         error_code=code,
+        parked=False,
     )
+
+
+def find_startable(tasks: Iterable[Task], ops: Iterable[KnownOp]) -> Callable[[Task], bool]:
+    """For a store that looks at all its tasks: whether there is a slot for a pending one.
+
+    Each that is asked about in turn, and has one, is taken to keep it: so ask in the order in which
+    they are claimed.
+    """
+    most = {one.op: one.max_concurrent for one in ops}
+    held = Counter(
+        (task.op, task.concurrency_key) for task in tasks if task.status is TaskStatus.RUNNING
+    )
+
+    def take(task: Task) -> bool:
+        limit = most.get(task.op)
+        if task.concurrency_key is None or limit is None:
+            return True
+        name = task.op, task.concurrency_key
+        if held[name] >= limit:
+            return False
+        held[name] += 1
+        return True
+
+    return take

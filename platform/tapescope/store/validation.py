@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -26,7 +26,7 @@ from tapescope.errors import (
     EventTooLarge,
     NotJson,
 )
-from tapescope.model.tasks import PRIORITIES, NewTask, is_op, is_queue
+from tapescope.model.tasks import MOST_TAGS, PRIORITIES, NewTask, is_op, is_queue, is_tag
 from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
 
@@ -37,12 +37,15 @@ __all__ = [
     "bind",
     "check_choice",
     "check_count",
+    "check_engine",
+    "check_flag",
     "check_key",
     "check_moment",
     "check_new_task",
     "check_op",
     "check_page_size",
     "check_params",
+    "check_parent",
     "check_place",
     "check_priority",
     "check_queue",
@@ -51,6 +54,8 @@ __all__ = [
     "check_retries",
     "check_seconds",
     "check_share",
+    "check_tag",
+    "check_tags",
     "check_text",
     "check_time",
     "check_trace_id",
@@ -84,6 +89,7 @@ _KEY_BYTES: Final = 1_024
 """An index of PostgreSQL takes 2,704 bytes a row, the op among them; a longer key than this is a
 payload, which belongs in the params."""
 _TEXT_BYTES: Final = 1_024
+_ENGINE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TRACE_BYTES: Final = 9_216
 """A trace context with the most baggage that is carried, 8,192 bytes."""
 
@@ -122,6 +128,10 @@ class StoreLimits:
     """Calls and events waiting for a flush before ``append`` waits for room."""
     batch: int = 256
     """Calls and events in one flush."""
+    message_bytes: int = 32_768
+    """The JSON text of a message (``MessageTooLarge``); on the tape it has room in one event."""
+    inbox: int = 1_000
+    """Messages of one task that it has not taken (``InboxFull``)."""
     looked_at: int = 10_000
     """Tasks that one page of a list looks at, however few of them it is to have."""
 
@@ -204,6 +214,13 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     return check_whole(name, value, expected, least, _MOST_WHOLE)
 
 
+def check_flag(name: str, value: object) -> bool:
+    """``True`` or ``False``. Raises ``BadSetting``."""
+    if not isinstance(value, bool):
+        raise BadSetting(name, value, "True or False")
+    return value
+
+
 def check_retries(value: object, name: str = "retries") -> int:
     """How often another attempt is made. Raises ``BadSetting``."""
     expected = f"a whole number from 0 to {_MOST_WHOLE:,}"
@@ -234,6 +251,37 @@ def check_queues(queues: object) -> Sequence[str]:
     if not 0 < len(names) <= _MOST_QUEUES:
         raise BadSetting("queues", whole, expected)
     return names
+
+
+def check_tag(value: object, name: str = "tag") -> str:
+    """A tag as plain text. Raises ``BadSetting``."""
+    if not is_tag(value):
+        expected = "1 to 64 letters, digits and _ . : / @ = + -, the first a letter, a digit or '_'"
+        raise BadSetting(name, value, expected)
+    return str.__str__(value)  # pyright: ignore[reportArgumentType]  # is_tag takes text alone
+
+
+def check_tags(given: object) -> tuple[str, ...]:
+    """The tags of a task in the order of their characters, each once. Raises ``BadSetting``.
+
+    Of any collection of texts: a single text is refused, for it is one of characters.
+    """
+    if given == ():  # nearly always
+        return ()
+    told: object = given
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Collection):
+        raise BadSetting("tags", told, "a list of texts")
+    tags = sorted({check_tag(one, "tags") for one in cast("Collection[object]", given)})
+    if len(tags) > MOST_TAGS:
+        raise BadSetting("tags", told, f"at most {MOST_TAGS} tags")
+    return tuple(tags)
+
+
+def check_parent(value: object) -> str:
+    """The id of a parent: of a task that may be deleted by now. Raises ``BadSetting``."""
+    if not is_task_id(value):
+        raise BadSetting("parent_id", value, "the id of a task: a UUID in lower-case letters")
+    return str.__str__(value)  # pyright: ignore[reportArgumentType]  # is_task_id takes text alone
 
 
 def check_place(name: str, value: object, *, of_tape: bool = False) -> int:
@@ -285,9 +333,9 @@ def check_trace_id(value: object) -> str:
     return text
 
 
-def check_key(value: object) -> str:
-    """An idempotency key: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
-    return check_text("idempotency_key", value, most=_KEY_BYTES)
+def check_key(value: object, name: str = "idempotency_key") -> str:
+    """A key of a task: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
+    return check_text(name, value, most=_KEY_BYTES)
 
 
 def check_op(op: object) -> str:
@@ -295,6 +343,13 @@ def check_op(op: object) -> str:
     if not is_op(op):
         raise BadOp(op)
     return str.__str__(op)  # pyright: ignore[reportArgumentType]  # is_op takes text alone
+
+
+def check_engine(name: object) -> str:
+    """The name of an engine: that of its entry point. Raises ``BadSetting``."""
+    if not isinstance(name, str) or _ENGINE.fullmatch(name) is None:
+        raise BadSetting("engine", name, "a small letter, then small letters, digits, - and _")
+    return str.__str__(name)
 
 
 def check_time(name: str, value: object) -> int:
@@ -354,6 +409,12 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             new.idempotency_key,
         ),
         check_priority(new.priority),
+        encode(list(tags), "tags") if (tags := check_tags(new.tags)) else None,
+        None if new.parent_id is None else check_parent(new.parent_id),
+        check_flag("cancel_with_parent", new.cancel_with_parent),
+        None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
+        None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
+        "" if new.engine is None else check_engine(new.engine),
         check_queue(new.queue),
     )
     return row, {} if empty else decode(params)

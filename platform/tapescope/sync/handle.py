@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, Task
 from tapescope.store.follow import TapeBatch
@@ -29,7 +30,7 @@ class SyncHandle(Generic[R_co]):
     ``WouldBlockLoop`` in an event loop.
     """
 
-    __slots__ = ("_door", "_handle", "_owner", "created", "task_id")
+    __slots__ = ("_door", "_handle", "_owner", "created", "found_by", "task_id")
 
     def __init__(
         self, door: Door, task_id: str, handle: TaskHandle[R_co] | None, owner: str
@@ -41,6 +42,8 @@ class SyncHandle(Generic[R_co]):
         self.task_id = task_id
         self.created = None if handle is None else handle.created
         """See ``TaskHandle.created``."""
+        self.found_by = None if handle is None else handle.found_by
+        """See ``TaskHandle.found_by``."""
 
     def __repr__(self) -> str:
         return f"SyncHandle({self.task_id!r})"
@@ -86,6 +89,14 @@ class SyncHandle(Generic[R_co]):
         return self._door.call(
             lambda manager: self._at(manager).cancel(message, reason=reason, by=by)
         )
+
+    def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task: see ``TaskHandle.send``."""
+        return self._door.call(lambda manager: self._at(manager).send(body, key=key))
+
+    def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, taken or not, as it is stored."""
+        return self._door.call(lambda manager: self._at(manager).messages(after=after, limit=limit))
 
     def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""

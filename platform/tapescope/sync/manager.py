@@ -7,7 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
@@ -15,6 +26,7 @@ from tapescope.manager import Check, Ops, Submission, TaskHandle, TaskManager
 from tapescope.manager.hooks import SubmitHook
 from tapescope.manager.ops import OpSettings, Registering, RegisteringWith
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.messages import Sent
 from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
@@ -28,6 +40,9 @@ from tapescope.sync.schedules import SyncSchedules
 from tapescope.values import Codec
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine
 
 __all__ = ["ManagerSettings", "SyncManager"]
 
@@ -60,6 +75,7 @@ class ManagerSettings(TypedDict, total=False):
     around_run: Sequence[RunHook]
     around_submit: Sequence[SubmitHook]
     resources: ResourceMap | None
+    engine: Engine | str | None
 
 
 class SyncManager:
@@ -215,6 +231,11 @@ class SyncManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
         queue: str | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
@@ -238,6 +259,11 @@ class SyncManager:
             run_at,
             retry,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
+            unique_key,
+            concurrency_key,
             queue,
         )
         return self.submit_bound(submission, connection=connection)
@@ -337,6 +363,8 @@ class SyncManager:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -350,6 +378,8 @@ class SyncManager:
                 op=op,
                 owner=owner,
                 idempotency_key=idempotency_key,
+                tag=tag,
+                parent_id=parent_id,
                 since=since,
                 until=until,
                 limit=limit,
@@ -358,9 +388,13 @@ class SyncManager:
             )
         )
 
-    def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
+    def count(self, *, op: str | None = None, tag: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks have each status: see ``TaskStore.count``."""
-        return self._door.call(lambda manager: manager.store.count(op=op))
+        return self._door.call(lambda manager: manager.store.count(op=op, tag=tag))
+
+    def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``TaskHandle.send``. Raises ``UnknownTask``."""
+        return self.handle(task_id).send(body, key=key)
 
     def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""

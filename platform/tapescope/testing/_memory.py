@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import ClassVar, Final
+from uuid import uuid4
 
 from tapescope.clock import Clock
 from tapescope.codec import decode
@@ -27,6 +28,7 @@ from tapescope.model.backlog import (
 )
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
+from tapescope.model.messages import InboxRow, SendAnswer, SendRow, Untaken
 from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
@@ -48,6 +50,7 @@ from tapescope.store.flush import (
     FlushRefused,
     RefusedRow,
     TraceRow,
+    list_ended,
 )
 from tapescope.store.notifications import RESYNC
 from tapescope.store.opening import OpenMode, must_migrate
@@ -56,6 +59,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -63,8 +67,8 @@ from tapescope.store.orders import (
 )
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
-from tapescope.store.tape_rules import RowPlan, add_event, plan_rows
-from tapescope.store.task_rows import as_pending, plan_cancel
+from tapescope.store.tape_rules import RowPlan, add_event, plan_rows, plan_send
+from tapescope.store.task_rows import as_pending, find_startable, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
@@ -124,11 +128,16 @@ class MemoryBackend(StoreBackend):
         self._workers: dict[str, WorkerState] = {}
         self._lives_until: dict[str, int] = {}
         self._pauses: dict[str, Pause] = {}
+        self._store_id = uuid4().hex[:16]
+        self._confirm_at: Counter[int] = Counter()
+        """By key when its engine is asked next about a task."""
         self._pruned: Counter[tuple[str, str]] = Counter()
         """By op and status the tasks that have ended and are not here any more."""
         self.records: dict[int, Record] = {}
         """The tasks by key, each with its tape."""
         self._by_idempotency: dict[tuple[str, str], int] = {}
+        self._by_unique_key: dict[tuple[str, str], int] = {}
+        """By op and key the last task that was made with it; it keeps the key while it is open."""
         self.quarantine = Quarantine()
         """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
@@ -175,6 +184,7 @@ class MemoryBackend(StoreBackend):
         answer.claims = [self._claim(row, answer.now, undo) for row in flush.claims]
         answer.refused = self._put_rows(flush, answer, undo)
         answer.cancels = [self._cancel(row, answer.now, undo) for row in flush.cancels]
+        answer.untaken = self._find_untaken(list_ended(flush, answer))
         return answer
 
     def _create(self, row: CreateRow, place: int, answer: FlushAnswer, undo: ExitStack) -> int:
@@ -182,6 +192,10 @@ class MemoryBackend(StoreBackend):
         standing = self._keys.get(row.task_id)
         if standing is None and name is not None:
             standing = self._by_idempotency.get(name)
+        unique = None if row.unique_key is None else (row.op, row.unique_key)
+        last = 0 if unique is None else self._by_unique_key.get(unique, 0)
+        if standing is None and last in self.records and self.records[last].outcome is None:
+            standing = last
         if standing is not None:
             answer.existing[place] = self.records[standing].task
             return 0
@@ -193,6 +207,9 @@ class MemoryBackend(StoreBackend):
         if name is not None:
             self._by_idempotency[name] = key
             undo.callback(self._by_idempotency.pop, name)
+        if unique is not None:
+            self._by_unique_key[unique] = key
+            undo.callback(self._by_unique_key.__setitem__, unique, last)
         return key
 
     def _claim(self, row: ClaimRow, now: int, undo: ExitStack) -> ClaimAnswer | None:
@@ -201,6 +218,8 @@ class MemoryBackend(StoreBackend):
             return None
         task = record.task
         if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_us > now:
+            return None
+        if task.parked:
             return None
         record.remember(undo)
         seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
@@ -264,6 +283,29 @@ class MemoryBackend(StoreBackend):
         found = filter(None, map(self.find, sorted(task_ids)))
         return [one for record in found for one in record.list_traced()]
 
+    # --- messages ---------------------------------------------------------------------------------
+
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        record = self.find(row.task_id)
+        if record is None:
+            return None
+        answer, new = plan_send(record.task, record.inbox, row, self._context.clock.now())
+        if new is not None:
+            record.inbox.append(new)
+        return answer
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        record = self.find(task_id)
+        return None if record is None else record.inbox[after : after + limit]
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return self._find_untaken(task_ids)
+
+    def _find_untaken(self, task_ids: Sequence[str]) -> list[Untaken]:
+        found = (record for record in map(self.find, task_ids) if record is not None)
+        left = ((record, sum(one.taken_seq is None for one in record.inbox)) for record in found)
+        return [Untaken(record.task.task_id, record.task.op, n) for record, n in left if n]
+
     # --- what a worker asks -----------------------------------------------------------------------
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
@@ -275,20 +317,22 @@ class MemoryBackend(StoreBackend):
         told = self._workers.get(order.owner)
         if told is not None and told.drain is not None:
             return []
-        due = [
-            record
-            for record in self._pending_of(order.ops)
-            if record.task.run_us <= now and order.takes(record.task)
-        ]
+        due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
-        for record in due[: order.limit]:
+        startable = self._find_startable()
+        mine = (one for one in due if startable(one.task) and order.takes(one.task))
+        for record in islice(mine, order.limit):  # slots know no queues: they were asked first
             attempt = record.task.attempt + 1
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
         self._claimed[order.owner] = order.number, claimed
         return claimed
+
+    def _find_startable(self) -> Callable[[Task], bool]:
+        tasks = (record.task for record in self.records.values())
+        return find_startable(tasks, [known for known, _ in self._ops.values()])
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         self._ops |= {one.op: (one, self._context.clock.now()) for one in ops}
@@ -353,17 +397,47 @@ class MemoryBackend(StoreBackend):
         return [self._pauses[op] for op in ops[:limit]]
 
     async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        startable = self._find_startable()
         pending = (record.task for record in self._pending_of(ops))
-        return min(
-            (task.run_us for task in pending if queues is None or task.queue in queues),
-            default=None,
-        )
+        waiting = [task for task in pending if queues is None or task.queue in queues]
+        return min((task.run_us for task in waiting if startable(task)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()
         for record in self.records.values():
-            if record.task.status is TaskStatus.PENDING and record.task.op in able:
+            task = record.task
+            if task.status is TaskStatus.PENDING and task.op in able and task.engine is None:
                 yield record
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        return self._store_id
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        now = self._context.clock.now()
+        found = [task for at, task in self._to_confirm(engine) if at <= now]
+        return found[:limit]
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        at = self._context.clock.now() + again_in
+        self._confirm_at |= {self._keys[one]: at for one in task_ids if one in self._keys}
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        before = self._context.clock.now() - late
+        since = [max(at, task.created_us) for at, task in self._to_confirm(engine)]
+        overdue = [one for one in since if one <= before][:limit]
+        return len(overdue), min(overdue, default=None)
+
+    def _to_confirm(self, engine: str) -> list[tuple[int, Task]]:
+        tasks = [record.task for record in self.records.values()]
+        waiting = [t for t in tasks if (t.status, t.engine) == (TaskStatus.PENDING, engine)]
+        found = [(self._confirm_at[task.key], task) for task in waiting]
+        return sorted(found, key=lambda one: (one[0], one[1].key))
 
     # --- leases -----------------------------------------------------------------------------------
 
@@ -450,9 +524,10 @@ class MemoryBackend(StoreBackend):
         stopped = len(seen) == look_at and len(found) < limit
         return ListedTasks(found, seen[-1].task_id if stopped else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        wanted = TaskFilter(op=op, tag=tag)
         tasks = (record.task for record in self.records.values())
-        return Counter(task.status for task in tasks if op is None or task.op == op)
+        return Counter(task.status for task in tasks if wanted.admits(task))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         record = self.find(task_id)
@@ -479,6 +554,19 @@ class MemoryBackend(StoreBackend):
             if task.status is TaskStatus.RUNNING and task.owner in owners
             if task.owner is not None and task.cancel is not None
         ]
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        tasks = (record.task for record in self.records.values())
+        followers = (t for t in tasks if t.cancel_with_parent and t.cancel is None)
+        return list(islice(self._follow(t for t in followers if not t.status.terminal), limit))
+
+    def _follow(self, tasks: Iterable[Task]) -> Iterator[Follower]:
+        for task in tasks:
+            above = None if task.parent_id is None else self.find(task.parent_id)
+            if above is not None and above.task.status is TaskStatus.CANCELLED:
+                asked = above.task.cancel
+                told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
+                yield Follower(task.task_id, above.task.task_id, *told)
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()
@@ -560,6 +648,10 @@ class MemoryBackend(StoreBackend):
             del self._keys[task.task_id]
             if task.idempotency_key is not None:
                 del self._by_idempotency[task.op, task.idempotency_key]
+            if task.unique_key is not None:
+                name = task.op, task.unique_key
+                if self._by_unique_key.get(name) == task.key:
+                    del self._by_unique_key[name]
             self.quarantine.forget_counts(task.task_id)
         return len(gone)
 

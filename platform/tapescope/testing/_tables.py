@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxRow
 from tapescope.model.tape import (
     FINAL,
+    MESSAGE_TAKEN,
     DropFilter,
     DroppedEvent,
     DropReason,
@@ -18,7 +20,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import Task
 from tapescope.store.flush import ClaimAnswer, EventRow, FlushRefused, TraceRow
-from tapescope.store.tape_rules import check_next_event, drop_event, start_tape
+from tapescope.store.tape_rules import check_next_event, drop_event, start_tape, take_message
 from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_running
 from tapescope.store.validation import StoreLimits
 
@@ -33,6 +35,8 @@ class Record:
     tape: list[EventRow] = field(default_factory=list[EventRow])
     traces: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
     """By attempt the trace and the span of its run."""
+    inbox: list[InboxRow] = field(default_factory=list[InboxRow])
+    """The messages of the task, by their numbers from 1."""
 
     @property
     def last_seq(self) -> int:
@@ -59,6 +63,8 @@ class Record:
         check_next_event(self.task, self.last, row)
         if row.type == FINAL:
             self.task = as_ended(self.task, row, now)
+        elif row.type == MESSAGE_TAKEN:
+            take_message(self.inbox, row)
         self.tape.append(row)
 
     def make_running(self, owner: str, lease: int, now: int, ts: int, body: str) -> int:
@@ -89,11 +95,12 @@ class Record:
 
     def remember(self, undo: ExitStack) -> None:
         """Have ``undo`` bring back the row and the tape as they are now."""
-        task, length = self.task, len(self.tape)
+        task, length, inbox = self.task, len(self.tape), list(self.inbox)
 
         def restore() -> None:
             self.task = task
             del self.tape[length:]
+            self.inbox = inbox
 
         undo.callback(restore)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -24,6 +24,9 @@ from tapescope.testing.cleaning import clean_test_store
 from tapescope.testing.clock import ManualClock
 from tapescope.testing.polling import until
 from tapescope_telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine
 
 __all__ = ["EagerManager", "JudgedManager", "TasksLeft", "make_recorded_store"]
 
@@ -160,6 +163,7 @@ class JudgedManager(TaskManager):
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
         work_ops: Collection[str] | None = None,
         queues: Collection[str] | None = None,
     ) -> None:
@@ -169,7 +173,12 @@ class JudgedManager(TaskManager):
                 "store", store, "None: the manager is judged on the one it was made with"
             )
         super().reconfigure(
-            max_running=max_running, drain=drain, work=work, work_ops=work_ops, queues=queues
+            max_running=max_running,
+            drain=drain,
+            work=work,
+            engine=engine,
+            work_ops=work_ops,
+            queues=queues,
         )
 
     def _attach_clock(self) -> None:
@@ -274,9 +283,14 @@ class EagerManager(JudgedManager):
             self._moves_clock = self.clock is not None
 
     async def _submit(
-        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+        self,
+        submission: Submission[R],
+        runner: Runner | None,
+        connection: object | None = None,
+        *,
+        parent_id: str | None = None,
     ) -> TaskHandle[R]:
-        handle = await super()._submit(submission, runner, connection)
+        handle = await super()._submit(submission, runner, connection, parent_id=parent_id)
         if connection is None and (runner is not None or submission.op in self.ops):
             await self._run_to_end(handle)
         return handle

@@ -31,8 +31,8 @@ _LOST: Final = 17
 _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
 _TABLES: Final = (
-    *("tasks", "events", "quarantine", "drop_counts"),
-    *("ops", "schedules", "pauses", "repairs", "lanes"),
+    *("tasks", "tagged", "events", "quarantine", "drop_counts"),
+    *("ops", "schedules", "pauses", "repairs", "lanes", "limits", "messages"),
 )
 
 
@@ -108,12 +108,15 @@ of its own (7), run by ``me`` (13), with a lease that is over (17), for one owne
 to be cancelled (23), due (29), and with a final while it is pending, every second one (37). What is
 due of these two ops has five priorities, and before it by their priority stand as many tasks that
 are due in a year as the store is big; every second one is in a queue of its own. Of ``op5`` each
-task is in another queue."""
+task is in another queue.
+
+Besides as many tasks are parked on one concurrency key, and as many more on a key each."""
 
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code, priority, queue)
+                   cancel_requested_at, error_code, priority, tags, parent_id, unique_key, engine,
+                   queue)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
        CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
@@ -122,8 +125,28 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
        CASE WHEN slot IN (17, 19) THEN created_at
             WHEN status = 'running' OR owner = 'busy' THEN {now} + {year} END,
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
-       CASE status WHEN 'failed' THEN 'exception' END, priority, queue
+       CASE status WHEN 'failed' THEN 'exception' END, priority,
+       CASE slot WHEN 7 THEN '["few","many"]' ELSE '["many"]' END,
+       {few_or_many}, 'unique' || i,
+       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END,
+       queue
   FROM kinds ORDER BY i;
+
+INSERT INTO tasks (task_id, op, params, created_at, run_at, priority, concurrency_key, parked_at)
+SELECT {parked_id}, 'one.key', '{{}}', created_at, 253402300799999999, i % 5 - 2, 'all',
+       CASE i % 2 WHEN 0 THEN created_at ELSE {now} + {year} END
+  FROM kinds ORDER BY i;
+
+INSERT INTO tasks (task_id, op, params, created_at, run_at, concurrency_key, parked_at)
+SELECT {keyed_id}, 'many.keys', '{{}}', created_at, 253402300799999999, 'key' || i, created_at
+  FROM kinds ORDER BY i;
+
+INSERT INTO limits (op, concurrency_key, held)
+SELECT 'many.keys', 'key' || i, 1 FROM kinds UNION ALL SELECT 'one.key', 'all', 2;
+
+INSERT INTO tagged (tag, task_id) SELECT 'many', {task_id} FROM kinds;
+
+INSERT INTO tagged (tag, task_id) SELECT 'few', {task_id} FROM kinds WHERE slot = 7;
 
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)
 SELECT i, 1, 1, 1, 'task_started', created_at, '{{}}' FROM kinds WHERE status <> 'pending'
@@ -167,10 +190,20 @@ SELECT 'unknown' || i, 1, 'unknown_task', 'log', 'unknown', 1, 1 FROM kinds WHER
 
 INSERT INTO ops (op, retries, told_at) SELECT 'old' || i, 0, {begin} FROM kinds;
 
+INSERT INTO ops (op, retries, told_at, max_concurrent)
+VALUES ('many.keys', 0, {begin}, 1), ('one.key', 0, {begin}, 2);
+
 INSERT INTO schedules (name, op, params, every_s, time_zone, catch_up, overlap, origin, paused,
                        next_at, created_at, revision)
 SELECT 'schedule' || i, op, '{{}}', 60, 'UTC', 'one', 'allow', 'store', {off},
        created_at + {year}, {begin}, 1 FROM kinds;
+
+INSERT INTO messages (task, n, key, body, sent_at)
+SELECT i, 1, 'first', '1', created_at FROM kinds ORDER BY i;
+
+INSERT INTO messages (task, n, key, body, sent_at, taken_seq)
+SELECT {long}, i + 1, 'key' || i, '1', {begin} + i, i + 1 FROM kinds
+ WHERE i <= {rows} / 4 ORDER BY i;
 
 INSERT INTO pauses (op, paused_at, reason) SELECT 'paused' || i, {begin}, '' FROM kinds;
 
@@ -195,6 +228,11 @@ def _texts(filled: Filled, **dialect: str) -> list[str]:
         "tail": dialect["hexed"].format("i"),
         "series": dialect["series"].format(rows=rows),
         "task_id": dialect["task_id"],
+        "few_or_many": dialect["parent"].format(
+            f"CASE slot WHEN 7 THEN '{filled.task_id(1)}' ELSE '{filled.task_id(2)}' END"
+        ),
+        "parked_id": dialect["other_id"].format("-8000-", "-9000-"),
+        "keyed_id": dialect["other_id"].format("-8000-", "-a000-"),
         "off": dialect["off"],
     }
     return [text.format(**known) for text in (_KINDS, *_ROWS.split(";\n"), _LANES) if text.strip()]
@@ -211,6 +249,8 @@ async def fill_file(path: str, rows: int, *, analysed: bool) -> Filled:
         series="(WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) "
         "SELECT i FROM s) AS s",
         task_id="task_id",
+        parent="{}",
+        other_id="replace(task_id, '{}', '{}')",
         off="0",
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
@@ -245,6 +285,8 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             hexed="lpad(to_hex({}), 12, '0')",
             series="generate_series(1::bigint, {rows}) AS s(i)",
             task_id="task_id::uuid",
+            parent="({})::uuid",
+            other_id="replace(task_id, '{}', '{}')::uuid",
             off="false",
         ):
             await conn.execute(text)

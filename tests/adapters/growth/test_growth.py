@@ -44,6 +44,7 @@ _IN_EITHER: Mapping[str, str] = {
     "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",
     "read_quarantine with its counts": "how many drops there were and are kept reads all of them",
     "read_size": "counts late events up to 20,000, and no more in any store",
+    "count_overdue": "counts what an engine was not asked about up to 10,000, and no more",
     "find_open from the start": "the first look of who leads: where what has not ended begins",
 }
 GROWS: Mapping[str, Mapping[str, str]] = {

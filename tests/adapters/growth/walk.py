@@ -14,6 +14,7 @@ import asyncpg
 
 from tapescope.errors import StoreConfigError
 from tapescope.model.leadership import MaintenanceJob
+from tapescope.model.messages import MessageTaken
 from tapescope.model.ops import KnownOp
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
@@ -34,6 +35,7 @@ _PAGE = 10
 _ABSENT = [f"absent{n}" for n in range(40)]
 """Ops of which no task is pending."""
 _DAY = 86_400.0
+_ABSENT_IDS = [new_task_id() for _ in range(3)]
 
 
 async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
@@ -43,9 +45,12 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_reads(store, work, filled)
     await _walk_life(store, work, filled)
     await _walk_claims(store, work)
+    await _walk_slots(store, work)
     await _walk_leases(store, work, filled)
     await _walk_schedules(store, work, filled)
     await _walk_pauses(store, work, filled)
+    await _walk_messages(store, work, filled)
+    await _walk_engines(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
     if isinstance(store.backend, SqliteBackend):
@@ -78,6 +83,19 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
         "a rare owner and running": {"owner": "me", "status": TaskStatus.RUNNING},
         "a rare op and an owner": {"op": "rare", "owner": "owner7"},
         "a key and failed": {"idempotency_key": f"key{newest}", "status": TaskStatus.FAILED},
+        "a tag": {"tag": "many"},
+        "a tag, from the middle": {"tag": "many", "before": filled.task_id(filled.rows // 2)},
+        "a rare tag": {"tag": "few"},
+        "a tag without tasks": {"tag": "absent"},
+        "a tag and an op": {"tag": "many", "op": "op5"},
+        "a tag and a rare op": {"tag": "many", "op": "rare"},
+        "a tag and failed": {"tag": "many", "status": TaskStatus.FAILED},
+        "a rare tag and pending": {"tag": "few", "status": TaskStatus.PENDING},
+        "a parent": {"parent_id": filled.task_id(2)},
+        "a parent of few": {"parent_id": filled.task_id(1)},
+        "a task without children": {"parent_id": filled.task_id(3)},
+        "a parent and a rare op": {"parent_id": filled.task_id(2), "op": "rare"},
+        "a parent and pending": {"parent_id": filled.task_id(1), "status": TaskStatus.PENDING},
         "without params": {"params": False, "op": "rare"},
     }
     for status in TaskStatus:
@@ -102,6 +120,10 @@ async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.count()
     with work.verb("count of an op"):
         await store.count(op="rare")
+    with work.verb("count of a rare tag"):
+        await store.count(tag="few")
+    with work.verb("count of a rare tag and an op"):
+        await store.count(tag="few", op="rare")
     long = filled.long
     for name, after in (
         ("the start", 0),
@@ -140,13 +162,43 @@ async def _claim(store: TaskStore) -> Attempt:
     return claim.attempt
 
 
+async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Of what waits of op5 to op9, one in twenty of the tasks, all is an engine's."""
+    with work.verb("read_store_id"):
+        await store.engines.read_store_id()
+    for engine in ("elsewhere", "absent"):
+        with work.verb(f"find_unconfirmed {engine}"):
+            await store.engines.find_unconfirmed(engine, limit=_PAGE)
+    with work.verb("note_confirmed"):
+        await store.engines.note_confirmed(
+            [filled.task_id(filled.rows // 2 + nth) for nth in range(20)], again_in=_DAY
+        )
+    with work.verb("count_overdue"):
+        await store.engines.count_overdue("elsewhere", late=60)
+    with work.verb("create of an engine"):
+        await store.create(NewTask(new_task_id(), "op5", engine="elsewhere"))
+    for op in ("op5", "op9"):
+        with work.verb(f"claim_due beside an engine's tasks of {op}"):
+            await store.claim_due("worker", [op], _PAGE, 60)
+        with work.verb(f"next_due beside an engine's tasks of {op}"):
+            await store.next_due([op])
+
+
 async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
     with work.verb("create"):
         await _create(store)
+    with work.verb("create with tags and a parent"):
+        tagged = NewTask(new_task_id(), "made", tags=("many", "few"), parent_id=filled.task_id(2))
+        await store.create(tagged)
     with work.verb("create with a key"):
         await _create(store, key="new")
     with work.verb("create with a key that is taken"):
         await _create(store, key="new")
+    with work.verb("create with a unique key"):
+        await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    with work.verb("create with a unique key that is taken"):
+        _, created = await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    assert not created
     with work.verb("create_claimed"):
         await store.create_claimed(NewTask(new_task_id(), "op1"), "worker", 60)
     with work.verb("announce"):
@@ -226,6 +278,11 @@ async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> No
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+        keyed = [NewTask(new_task_id(), "made", unique_key="within") for _ in range(2)]
+        with work.verb("create_within with a unique key"):
+            await store.create_within(own, keyed[0])
+        with work.verb("create_within of a unique key that is taken"):
+            await store.create_within(own, keyed[1])
 
 
 async def _walk_backlog(store: TaskStore, work: Work) -> None:
@@ -256,8 +313,8 @@ async def _walk_looks(backend: SqliteBackend, filled: Filled) -> None:
     """How the processes that have a SQLite file open see what the others wrote."""
     sql = load("tapescope_adapters.sqlite")
     seen = NOTHING_SEEN
-    for followed in ([filled.long], None):
-        look = Look(sql, seen, followed, arrivals=True)
+    for follows_all in (False, True):
+        look = Look(sql, seen, [filled.long], follows_all=follows_all, arrivals=True)
         seen = await backend._reading(look)  # pyright: ignore[reportPrivateUsage]  # as its poll does
         seen = seen._replace(version=-1, last_n=seen.last_n - _PAGE)  # as if another had written
 
@@ -307,7 +364,51 @@ async def _walk_claims(store: TaskStore, work: Work) -> None:
             await store.claim_due("worker", ops, 3, 60, queues=queues)
 
 
+async def _walk_slots(store: TaskStore, work: Work) -> None:
+    """As many tasks as the store is big are parked on one key, and as many on a key each."""
+    ops = ["one.key", "many.keys"]
+    with work.verb("create with a concurrency key"):
+        await store.create(NewTask(new_task_id(), "one.key", concurrency_key="all"))
+    for nth in ("first", "second"):
+        with work.verb(f"claim_due of full keys, the {nth} time"):
+            assert await store.claim_due("worker", ops, 3, 60) == []
+        with work.verb(f"next_due of full keys, the {nth} time"):
+            assert await store.next_due(ops) is None
+    with work.verb("register_ops with another slot"):
+        await store.ops.register([KnownOp("one.key", max_concurrent=3)])
+    with work.verb("claim_due of a parked task"):
+        (claim,) = await store.claim_due("worker", ops, 3, 60)
+    with work.verb("retry_later of a task with a slot"):
+        await store.retry_later(claim.attempt, ErrorInfo("exception", "x"), claim.task.run_us)
+    with work.verb("next_due of a free slot"):
+        assert await store.next_due(ops) is not None
+    with work.verb("claim_due of the next parked task"):
+        (claim,) = await store.claim_due("worker", ops, 3, 60)
+    with work.verb("finish_if_running of a task with a slot"):
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+    await store.ops.register([KnownOp("one.key", max_concurrent=9)])
+    with work.verb("claim_due of fewer tasks than there are slots"):
+        assert len(await store.claim_due("worker", ops, 1, 60)) == 1
+    parked = await store.list(op="many.keys", limit=1)
+    with work.verb("request_cancel of a parked task"):
+        await store.request_cancel(parked.tasks[0].task_id)
+    new = [NewTask(new_task_id(), "many.keys", concurrency_key=key) for key in ("new", "newer")]
+    for one in new:
+        await store.create(one)
+    with work.verb("claim_due of new keys"):
+        claims = await store.claim_due("worker", ["many.keys"], 5, 60)
+    assert {one.task.task_id for one in claims} == {one.task_id for one in new}
+
+
 async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
+    with work.verb("cancel_followers"):
+        await store.cancel_followers()
+    follower = NewTask(
+        new_task_id(), "made", parent_id=filled.task_id(filled.rows // 2), cancel_with_parent=True
+    )
+    await store.create(follower)
+    with work.verb("cancel_followers where one is open"):
+        await store.cancel_followers()
     mine = [Attempt(task_id, 1, "me") for task_id in filled.mine]
     with work.verb("extend leases by id"):
         await store.leases.extend("me", 60, mine)
@@ -391,6 +492,29 @@ async def _walk_schedules(store: TaskStore, work: Work, filled: Filled) -> None:
     with work.verb("who fires"):
         assert await store.schedules.acquire_firing("me", early, 60)
         await store.schedules.resign_firing("me")
+
+
+async def _walk_messages(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Beside a message of each task, and a task that has as many as the store is big."""
+    task, _ = await store.create(NewTask(new_task_id(), "op5"))
+    claim = await store.claim_if_pending(task, "me", 60)
+    assert claim is not None
+    for name, task_id in (("", task.task_id), (" to a long inbox", filled.long)):
+        with work.verb(f"send_message{name}"):
+            await store.messages.send(task_id, 1, key="new")
+        with work.verb(f"send_message{name}, again"):
+            await store.messages.send(task_id, 1, key="new")
+        with work.verb(f"read_inbox{name}"):
+            page = await store.messages.read(task_id, after=filled.rows // 8, limit=_PAGE)
+            assert len(page.messages) == (_PAGE if name else 0)
+    (message,) = (await store.messages.read(task.task_id)).messages
+    with work.verb("append of a message that is taken"):
+        await store.append(claim.attempt, [MessageTaken(message, 1)])
+    await store.messages.send(task.task_id, 2)
+    with work.verb("find_untaken"):
+        assert await store.backend.find_untaken([task.task_id, *_ABSENT_IDS])
+    with work.verb("finish with a message that was not taken"):
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
 
 async def _walk_maintenance(store: TaskStore, work: Work, filled: Filled) -> None:

@@ -105,6 +105,8 @@ ATTACKS = {
     "truncate of the counts": ("open", "I4", "TRUNCATE drop_counts"),
     "truncate of the lanes": ("open", "I4", "TRUNCATE lanes"),
     "truncate of the numbers": ("open", "I4", "TRUNCATE backlog"),
+    "truncate of the slots": ("open", "I4", "TRUNCATE limits"),
+    "truncate of the looks": ("open", "I4", "TRUNCATE limit_looks"),
     "truncate of the moves": ("open", "I4", "TRUNCATE backlog_moves"),
     "terminal task set running": (
         "closed",
@@ -125,6 +127,12 @@ ATTACKS = {
     "other params": ("open", "I4", "UPDATE tasks SET params = '[]' WHERE id = :task"),
     "another op": ("open", "I4", "UPDATE tasks SET op = 'y' WHERE id = :task"),
     "another key": ("open", "I4", "UPDATE tasks SET idempotency_key = 'y' WHERE id = :task"),
+    "another unique key": ("open", "I4", "UPDATE tasks SET unique_key = 'y' WHERE id = :task"),
+    "another concurrency key": (
+        "open",
+        "I4",
+        "UPDATE tasks SET concurrency_key = 'y' WHERE id = :task",
+    ),
     "another time of creation": ("open", "I4", "UPDATE tasks SET created_at = 0 WHERE id = :task"),
     # I5: only the task's own attempt writes, and it counts up with a claim only
     "event of an older attempt": ("open", "I[35]", APPEND + "(:task, 3, 0, 9, 'log', 1, '{}')"),
@@ -164,6 +172,8 @@ TWICE = {
     f"OVERRIDING SYSTEM VALUE VALUES (:task, '{TASK}', 'y', 1, 1)",
     "an op and key": "INSERT INTO tasks (task_id, op, idempotency_key, created_at, run_at) "
     f"SELECT '{TASK}', op, idempotency_key, 1, 1 FROM tasks WHERE id = :task",
+    "an open task's op and unique key": "INSERT INTO tasks (task_id, op, unique_key, created_at, "
+    f"run_at) SELECT '{TASK}', op, unique_key, 1, 1 FROM tasks WHERE id = :task",
     "a late event": DROP + "(1, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}'), "
     "(2, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}')",
     "a late event's key": DROP + "(1, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}'), "

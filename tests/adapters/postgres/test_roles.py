@@ -17,6 +17,7 @@ from docs.roles import COMMANDS, RAW, VERBS
 from tapescope import Reporter, TaskManager
 from tapescope.errors import IdempotencyConflict, StoreRefused, TapescopeError
 from tapescope.model.audit import AuditRule
+from tapescope.model.messages import MessageTaken
 from tapescope.model.ops import KnownOp
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import NewEvent
@@ -42,7 +43,7 @@ async def bill(report: Reporter) -> None:
 GRANTED = (READER, SUBMITTER, WORKER)
 DENIALS = (
     *("permission denied", "must be owner", "may not write"),
-    *("tapescope I", "tapescope a cancel names"),
+    *("tapescope I", "tapescope a cancel names", "tapescope a message is"),
 )
 
 
@@ -122,9 +123,20 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
     """In a transaction of the role's own; the second meets the first."""
     async with session(url) as raw, raw.transaction():
         for _ in range(2):
-            await store.create_within(
-                raw, NewTask(new_task_id(), "x", idempotency_key="k", priority=1, queue="q")
+            new = NewTask(
+                new_task_id(),
+                "x",
+                idempotency_key="k",
+                priority=1,
+                tags=("red",),
+                parent_id=new_task_id(),
+                cancel_with_parent=True,
+                unique_key="u",
+                concurrency_key="c",
+                queue="q",
             )
+            await store.create_within(raw, new)
+    assert (await store.list(tag="red")).tasks
 
 
 async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
@@ -252,6 +264,10 @@ TRIED: Mapping[str, Verb] = {
     "ops.drain": lambda s, b, u: then(told(b), s.ops.drain),
     "ops.undrain": lambda s, b, u: then(told(b), s.ops.undrain),
     "ops.find_drain": lambda s, b, u: s.ops.find_drain("another"),
+    "engines.read_store_id": lambda s, b, u: s.engines.read_store_id(),
+    "engines.find_unconfirmed": lambda s, b, u: s.engines.find_unconfirmed("elsewhere"),
+    "engines.count_overdue": lambda s, b, u: s.engines.count_overdue("elsewhere", late=1),
+    "engines.note_confirmed": lambda s, b, u: s.engines.note_confirmed([new_task_id()], again_in=1),
     "schedules.list": lambda s, b, u: s.schedules.list(),
     "schedules.list_due": list_due,
     "schedules.add_if_absent": lambda s, b, u: s.schedules.add_if_absent(SCHEDULE),
@@ -262,6 +278,11 @@ TRIED: Mapping[str, Verb] = {
         scheduled(b), lambda one: s.schedules.remove(one.name)
     ),
     "schedules.acquire_firing": lambda s, b, u: s.schedules.acquire_firing("me", 1, 30),
+    "messages.send": lambda s, b, u: then(
+        b.waiting(), lambda task: s.messages.send(task.task_id, 1)
+    ),
+    "messages.read": lambda s, b, u: then(b.waiting(), lambda task: s.messages.read(task.task_id)),
+    "append, of a message that is taken": lambda s, b, u: then(sent(b), lambda one: s.append(*one)),
     "backlog.read": lambda s, b, u: then(b.waiting(), lambda task: s.backlog.read(max_age=0)),
     "backlog.recount": lambda s, b, u: s.backlog.recount(),
     "backlog.mend": lambda s, b, u: s.backlog.mend(by="me"),
@@ -289,6 +310,14 @@ async def traced(store: TaskStore, bench: Bench) -> Attempt:
     attempt = await bench.running()
     store.attach_span(attempt, TRACE, None, "b2" * 8)
     return attempt
+
+
+async def sent(bench: Bench) -> tuple[Attempt, list[NewEvent]]:
+    """A message of an attempt that runs, which takes it."""
+    attempt = await bench.running()
+    await bench.owner.messages.send(attempt.task_id, 1)
+    (message,) = (await bench.owner.messages.read(attempt.task_id)).messages
+    return attempt, [MessageTaken(message, 1)]
 
 
 async def late(bench: Bench) -> None:
@@ -357,6 +386,7 @@ ATTACKS: Mapping[str, str] = {
     ),
     "make a table in the schema": "CREATE TABLE mine (x integer)",
     "change an event": "UPDATE events SET body = '{}'",
+    "change what a message says": "UPDATE messages SET body = '1'",
     "change the repair log": "UPDATE repairs SET repaired_by = 'alice'",
     "empty a table": "TRUNCATE tasks CASCADE",
     "make a schema": "CREATE SCHEMA mine",
@@ -369,7 +399,8 @@ async def test_role_can_do_in_sql_what_the_page_says(house: House, role: Databas
     denied: dict[str, str] = {}
     async with PostgresStore(house.url_of(MIGRATOR)) as owner:
         await run_task(owner, 1)
-        await Bench(house, owner).waiting()
+        waiting = await Bench(house, owner).waiting()
+        await owner.messages.send(waiting.task_id, 1)
     async with session(house.url_of(role)) as raw:
         for attack, statement in ATTACKS.items():
             undone = raw.transaction()
@@ -507,6 +538,12 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "workers": ("workers",),
     "workers drain": ("workers", "drain", "another"),
     "workers undrain": ("workers", "undrain", "another"),
+    "send": ("send", "{waiting}", "1"),
+    "messages": ("messages", "{waiting}"),
+    "engine reconcile --dry-run": (
+        *("engine", "reconcile", "--dry-run"),
+        *("--engine", "temporal://localhost:7233"),
+    ),
     "cancel": ("cancel", "{waiting}"),
     "retry": ("retry", "{ended}"),
     "run": ("run", "--", "true"),

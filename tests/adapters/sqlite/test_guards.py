@@ -122,6 +122,14 @@ ATTACKS = {
         SELECT '0199f3a0-0000-7000-8000-000000000000', op, idempotency_key, 1, 1
         FROM tasks WHERE id = :task""",
     ),
+    "insert or replace by the unique key": (
+        "open",
+        """INSERT OR REPLACE INTO tasks (task_id, op, unique_key, created_at, run_at)
+        SELECT '0199f3a0-0000-7000-8000-000000000000', op, unique_key, 1, 1
+        FROM tasks WHERE id = :task""",
+    ),
+    "another unique key": ("open", "UPDATE tasks SET unique_key = 'y' WHERE id = :task"),
+    "another concurrency key": ("open", "UPDATE tasks SET concurrency_key = 'y' WHERE id = :task"),
     "terminal task set running": ("closed", "UPDATE tasks SET status = 'running' WHERE id = :task"),
     "terminal task changed": ("closed", "UPDATE tasks SET error_code = 'x' WHERE id = :task"),
     "another id": (
@@ -167,6 +175,10 @@ TWICE = {
         SELECT task_id, 'y', 1, 1 FROM tasks WHERE id = :task""",
     "an op and key": """INSERT INTO tasks (task_id, op, idempotency_key, created_at, run_at)
         SELECT '0199f3a0-0000-7000-8000-000000000000', op, idempotency_key, 1, 1
+        FROM tasks WHERE id = :task""",
+    "an open task's op and unique key": """INSERT INTO tasks
+        (task_id, op, unique_key, created_at, run_at)
+        SELECT '0199f3a0-0000-7000-8000-000000000000', op, unique_key, 1, 1
         FROM tasks WHERE id = :task""",
     "a place on a tape": """INSERT INTO events (task, seq, attempt, offer, type, ts, body)
         VALUES (:task, 2, 1, 9, 'log', 1, '{}')""",

@@ -402,7 +402,7 @@ async def test_who_reads_changes_nothing(sqlite_url: str) -> None:
         reader = store.backend._reader_conn  # pyright: ignore[reportPrivateUsage]  # no verb writes with it
         assert reader is not None
         with pytest.raises(StoreAway, match="readonly"):
-            await reader.run(lambda conn: conn.execute("DELETE FROM tasks"))
+            await reader.run(lambda conn: conn.execute("DELETE FROM pauses"))
 
 
 async def test_file_that_goes_in_mid_write_is_of_unknown_fate(sqlite_url: str) -> None:

@@ -13,8 +13,12 @@ from typing import Final
 from tests.mutants.guard import Guard
 from tests.mutants.table import (
     client,
+    context,
+    engines,
     http,
+    limits,
     manager,
+    messages,
     order,
     pauses,
     postgres,
@@ -46,6 +50,10 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        context,
+        messages,
+        limits,
+        engines,
         queues,
         telemetry,
         testing,

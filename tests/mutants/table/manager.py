@@ -42,7 +42,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "manager.resource_shield",
         "What was opened is closed before an opening that failed is told of",
-        Edit(_MANAGER, "            await wait_shielded(closing)\n"),
+        Edit(_MANAGER, "        await wait_shielded(closing)\n"),
         "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
     ),
     row(
@@ -275,7 +275,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "heartbeat.rescues",
         "The tasks of a dead process are rescued",
-        Edit(_BEAT, "self._find_ended, self._rescue, self._probe", "self._find_ended, self._probe"),
+        Edit(
+            _BEAT, "self._find_ended, self._rescue, self._follow", "self._find_ended, self._follow"
+        ),
         "tests/manager/test_leases.py::test_what_waited_for_a_killed_process_is_ended[sqlite]",
     ),
     row(

@@ -43,6 +43,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "order.shares_postgres",
+        "Of the next priority so many are shared out as there is room for, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "LIMIT x_limit - cardinality(picked)) f",
+            "LIMIT x_limit) f",
+        ),
+        f"{_SUITE}::TestPostgres::test_a_claim_goes_on_with_the_longest_due_of_the_next_priority",
+        on="postgresql",
+    ),
+    row(
         "order.enough_sqlite",
         "Priorities are looked at until there are enough tasks, on SQLite",
         Edit(f"{SQLITE}/sql/due.sql", "LIMIT :limit)) < :limit", "LIMIT :limit)) < 1"),
@@ -75,7 +86,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "order.within_postgres",
         "A task in a caller's transaction is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/_caller_transaction.py", "    if row.priority:", "    if row is None:"),
+        Edit(
+            f"{POSTGRES}/_caller_transaction.py",
+            '"priority pg_catalog.int2": row.priority',
+            '"priority pg_catalog.int2": 0',
+        ),
         f"{_OF_MANAGER}::test_a_task_in_a_callers_transaction_has_its_priority",
         on="postgresql",
     ),
@@ -84,8 +99,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task takes its op's priority where its submit says none",
         Edit(
             f"{MANAGER}/known_ops.py",
-            "        priority = known.priority if priority is None else priority\n",
-            "        priority = priority or 0\n",
+            "            known.priority if priority is None else priority,\n",
+            "            priority or 0,\n",
         ),
         f"{_OF_MANAGER}::test_a_submit_says_its_priority_or_takes_the_ops",
     ),

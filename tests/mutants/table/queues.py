@@ -60,8 +60,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task in a caller's transaction is stored with its queue, on PostgreSQL",
         Edit(
             f"{POSTGRES}/_caller_transaction.py",
-            "    if row.queue != DEFAULT_QUEUE:",
-            "    if row is None:",
+            "None if row.queue == DEFAULT_QUEUE else row.queue,",
+            "None,",
         ),
         f"{_OF_MANAGER}::test_a_task_in_a_callers_transaction_has_its_queue",
         on="postgresql",
@@ -78,8 +78,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task takes its op's queue where its submit says none",
         Edit(
             f"{MANAGER}/known_ops.py",
-            "        queue = known.queue if queue is None else queue\n",
-            '        queue = queue or "default"\n',
+            "            known.queue if queue is None else queue,\n",
+            '            queue or "default",\n',
         ),
         f"{_OF_MANAGER}::test_a_submit_says_its_queue_or_takes_the_ops",
     ),
@@ -173,7 +173,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "queues.range_sqlite",
         "A raw session gives no queue that has no name, on SQLite",
         Edit(
-            f"{SQLITE}/sql/migrations/0015_queues.sql",
+            f"{SQLITE}/sql/migrations/0019_queues.sql",
             "\n    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128);",
             ";",
         ),
@@ -183,7 +183,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "queues.range_postgres",
         "A raw session gives no queue that has no name, on PostgreSQL",
         Edit(
-            f"{POSTGRES}/sql/migrations/0015_queues.sql",
+            f"{POSTGRES}/sql/migrations/0019_queues.sql",
             "\n    CONSTRAINT tasks_queue_known CHECK (length(queue) BETWEEN 1 AND 128);",
             ";",
         ),
@@ -248,7 +248,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "queues.bound_elsewhere",
         "Who has not registered the op keeps to its bound",
-        Edit(f"{MANAGER}/known_ops.py", "queue, known.max_waiting)", "queue)"),
+        Edit(f"{MANAGER}/known_ops.py", "            known.max_waiting,\n"),
         f"{_OF_BOUND}::test_who_has_not_registered_the_op_keeps_to_its_bound",
     ),
     row(

@@ -99,6 +99,26 @@ CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
 
+CREATE TABLE limit_looks (
+    op              text   NOT NULL,
+    due_at          bigint NOT NULL,
+    concurrency_key text   NOT NULL
+);
+CREATE INDEX limit_looks_due ON limit_looks (op, due_at);
+CREATE TRIGGER limit_looks_no_truncate BEFORE TRUNCATE ON limit_looks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE limits (
+    op              text    NOT NULL,
+    concurrency_key text    NOT NULL,
+    held            integer NOT NULL,
+    CONSTRAINT limits_pkey PRIMARY KEY (op, concurrency_key)
+);
+CREATE TRIGGER limits_no_truncate BEFORE TRUNCATE ON limits
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
 CREATE TABLE maintenance (
     id            integer NOT NULL,
     holder        text,
@@ -107,20 +127,45 @@ CREATE TABLE maintenance (
     pruned_at     bigint  NOT NULL DEFAULT 0,
     firing_holder text,
     firing_until  bigint  NOT NULL DEFAULT 0,
+    store_id      text,
     CONSTRAINT maintenance_pkey PRIMARY KEY (id),
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
+CREATE TABLE messages (
+    task      bigint  NOT NULL,
+    n         integer NOT NULL,
+    key       text    NOT NULL,
+    body      text    NOT NULL,
+    sent_at   bigint  NOT NULL,
+    taken_seq integer,
+    CONSTRAINT messages_pkey PRIMARY KEY (task, n),
+    CONSTRAINT messages_key_unique UNIQUE (task, key),
+    CONSTRAINT messages_task_fkey FOREIGN KEY (task) REFERENCES tasks(id) ON DELETE CASCADE
+);
+CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
+CREATE TRIGGER messages_can_be_read BEFORE INSERT OR UPDATE OF task, n, key, body, sent_at ON messages
+    FOR EACH ROW
+    EXECUTE FUNCTION guard_message();
+CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
 CREATE TABLE ops (
-    op          text             NOT NULL,
-    timeout_s   double precision,
-    retries     integer          NOT NULL,
-    told_at     bigint           NOT NULL,
-    priority    smallint         NOT NULL DEFAULT 0,
-    queue       text             NOT NULL DEFAULT 'default',
-    max_waiting integer,
+    op             text             NOT NULL,
+    timeout_s      double precision,
+    retries        integer          NOT NULL,
+    told_at        bigint           NOT NULL,
+    priority       smallint         NOT NULL DEFAULT 0,
+    max_concurrent integer,
+    queue          text             NOT NULL DEFAULT 'default',
+    max_waiting    integer,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
+CREATE TRIGGER ops_change_slots AFTER UPDATE ON ops
+    FOR EACH ROW
+    WHEN (old.max_concurrent IS DISTINCT FROM new.max_concurrent)
+    EXECUTE FUNCTION look_at_op();
 
 CREATE TABLE pauses (
     op        text   NOT NULL,
@@ -186,6 +231,7 @@ CREATE TABLE schedules (
     created_at bigint           NOT NULL,
     revision   bigint           NOT NULL,
     priority   smallint,
+    tags       text,
     queue      text,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
@@ -201,6 +247,12 @@ CREATE TABLE schema_version (
     version    integer                  NOT NULL,
     applied_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT schema_version_pkey PRIMARY KEY (version)
+);
+
+CREATE TABLE tagged (
+    tag     text NOT NULL,
+    task_id uuid NOT NULL,
+    CONSTRAINT tagged_pkey PRIMARY KEY (tag, task_id)
 );
 
 CREATE TABLE tasks (
@@ -229,20 +281,39 @@ CREATE TABLE tasks (
     cancel_role         text,
     cancel_traceparent  text,
     priority            smallint         NOT NULL DEFAULT 0,
+    tags                text,
+    parent_id           uuid,
+    cancel_with_parent  boolean          NOT NULL DEFAULT false,
+    unique_key          text,
+    concurrency_key     text,
+    parked_at           bigint,
+    engine              text             NOT NULL DEFAULT '',
+    confirm_at          bigint           NOT NULL DEFAULT 0,
     queue               text             NOT NULL DEFAULT 'default',
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
+    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = '253402300799999999'::bigint),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_queue_known CHECK (length(queue) >= 1 AND length(queue) <= 128),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
+    CONSTRAINT tasks_tags_are_a_list CHECK (tags IS JSON ARRAY),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
-CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at, id) WHERE status = 'pending';
-CREATE INDEX tasks_due_queue ON tasks (((op || '/') || queue) COLLATE "C", priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (((op || '/') || queue) COLLATE "C", priority DESC, run_at, id) WHERE status = 'pending' AND engine = '';
+CREATE INDEX tasks_follow ON tasks (parent_id) WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_at, id) WHERE status = 'pending' AND parked_at IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at, id) WHERE status = 'pending' AND engine <> '';
+CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op) WHERE unique_key IS NOT NULL AND (status = ANY (ARRAY['pending', 'running']));
+CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.tags IS NOT NULL)
+    EXECUTE FUNCTION note_tags();
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     FOR EACH ROW
     WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
@@ -271,7 +342,28 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
     REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_ended_tasks();
+CREATE TRIGGER tasks_free_slot_deleted AFTER DELETE ON tasks
+    FOR EACH ROW
+    WHEN (old.concurrency_key IS NOT NULL)
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_hold_slot AFTER UPDATE ON tasks
+    FOR EACH ROW
+    WHEN (new.concurrency_key IS NOT NULL AND (old.status <> new.status OR old.parked_at IS DISTINCT FROM new.parked_at))
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_hold_slot_new AFTER INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.concurrency_key IS NOT NULL)
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_keep_concurrency_key BEFORE UPDATE OF concurrency_key ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_keep_context BEFORE UPDATE OF tags, parent_id ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_keep_unique_key BEFORE UPDATE OF unique_key ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role, cancel_traceparent ON tasks
@@ -285,6 +377,10 @@ CREATE TRIGGER tasks_stay_readable AFTER UPDATE OF run_at, claimed_at, finished_
     FOR EACH ROW
     WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
     EXECUTE FUNCTION guard_unreadable();
+CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
+    FOR EACH ROW
+    WHEN (old.tags IS NOT NULL)
+    EXECUTE FUNCTION note_tags();
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT
@@ -304,6 +400,7 @@ CREATE TABLE workers (
 );
 
 -- Functions, each in functions/ in a file of its name:
+--   admit_parked(x_ops text[], x_limit integer) RETURNS void
 --   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_traceparent text, x_ts
 --       bigint) RETURNS json
 --   cancelled_final(reason text, message text, who text, role text, at bigint, error json) RETURNS
@@ -318,6 +415,7 @@ CREATE TABLE workers (
 --       bigint, running bigint, held bigint, succeeded bigint, failed bigint, cancelled bigint,
 --       gone bigint)
 --   count_moves() RETURNS trigger
+--   count_slots() RETURNS trigger
 --   delete_drops(keys bigint[]) RETURNS bigint
 --   drop_reason(task_status text, task_attempt integer, final_attempt integer, final_body text,
 --       attempt integer, type text, body text) RETURNS text
@@ -326,6 +424,7 @@ CREATE TABLE workers (
 --       keep_per_task integer, keep_unknown integer) RETURNS json
 --   fence(f_lane text, f_number bigint) RETURNS text
 --   fill_backlog() RETURNS void
+--   find_untaken(keys bigint[]) RETURNS json
 --   flush(lane text, number bigint, instance text, news text, keys bigint[], keep_per_task integer,
 --       keep_unknown integer, creates text[], claims text[], rows text[], give_ups text[], cancels
 --       text[]) RETURNS text
@@ -338,21 +437,28 @@ CREATE TABLE workers (
 --   guard_deleted_events() RETURNS trigger
 --   guard_ended_tasks() RETURNS trigger
 --   guard_identity() RETURNS trigger
+--   guard_message() RETURNS trigger
 --   guard_new_task() RETURNS trigger
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
 --   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
+--   lock_limits(x_keys bigint[]) RETURNS void
+--   look_at_op() RETURNS trigger
 --   mend_backlog(x_by text) RETURNS SETOF repairs
+--   note_tags() RETURNS trigger
 --   now_us() RETURNS bigint
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
 --   read_pauses() RETURNS text
+--   read_store_id() RETURNS text
 --   read_unserved() RETURNS text
 --   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 --   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,
 --       x_failed text, x_instance text) RETURNS text
+--   send_message(m_task_id uuid, m_key text, m_body text, m_most integer, m_instance text) RETURNS
+--       json
 --   take_tapes() RETURNS trigger
 --   time_text(at bigint) RETURNS text

@@ -24,12 +24,52 @@ SELECT /*task*/, octet_length(params) AS size
          WHERE TRUE /*and*/ ORDER BY task_id DESC LIMIT $2) AS page
  WHERE (upto - octet_length(params)) < 16777216 ORDER BY task_id DESC;
 
--- name: find_searched
+-- name: search_tagged
+-- The same among the tasks that have a tag. LATERAL with a LIMIT: a look-up of each, in their order, and no more
+-- of them than fill the page.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY looked_at DESC) AS upto
+          FROM (SELECT k.task_id AS looked_at, t.*
+                  FROM (SELECT task_id FROM tagged WHERE task_id < $1 /*range*/
+                         ORDER BY task_id DESC LIMIT $3) k
+                 CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = k.task_id LIMIT 1) t) AS found
+         WHERE TRUE /*and*/ ORDER BY looked_at DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY looked_at DESC;
+
+-- name: search_children
+-- The same among the tasks of a parent. Where ordering by both is asked for, one index alone has it: with an equality
+-- the planner may walk all tasks by their ids, where it takes the parent for one of many children.
+-- Differs from the SQLite version in that there search_tasks does it: no statistics lead astray.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY parent_id DESC, task_id DESC) AS upto
+          FROM (SELECT * FROM tasks WHERE (parent_id, task_id) < ($4, $1) AND parent_id >= $4 /*range*/
+                 ORDER BY parent_id DESC, task_id DESC LIMIT $3) AS looked_at
+         WHERE TRUE /*and*/ ORDER BY parent_id DESC, task_id DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY parent_id DESC, task_id DESC;
+
+-- name: find_searched_children
+-- The last id that search_children looks at, if it stops there.
+SELECT task_id FROM tasks WHERE (parent_id, task_id) < ($3, $1) AND parent_id >= $3 /*range*/
+ ORDER BY parent_id DESC, task_id DESC LIMIT 1 OFFSET $2;
+
+-- name: find_searched_tasks
 -- The last id that search_tasks looks at, if it stops there.
 SELECT task_id FROM tasks WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET $2;
 
+-- name: find_searched_tagged
+-- The last id that search_tagged looks at, if it stops there.
+SELECT task_id FROM tagged WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET $2;
+
 -- name: count_tasks
-SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
+SELECT status, count(*) FROM tasks WHERE TRUE /*and*/ GROUP BY status;
+
+-- name: count_tagged
+-- LATERAL with a LIMIT: the tag leads, not all that there is.
+SELECT status, count(*)
+  FROM (SELECT g.tag, t.op, t.status
+          FROM tagged g
+         CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = g.task_id LIMIT 1) t) AS found
+ WHERE TRUE /*and*/ GROUP BY status;
 
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
@@ -37,6 +77,30 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
           t.cancel_traceparent, t.cancel_role
   FROM tasks t
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
+
+-- name: find_followers
+-- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
+-- by the index that has such open tasks alone, a look at each.
+WITH RECURSIVE parents AS (
+    (SELECT t.parent_id FROM tasks t
+      WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+        AND t.status IN ('pending', 'running')
+      ORDER BY t.parent_id LIMIT 1)
+     UNION ALL
+    SELECT n.parent_id FROM parents p
+     CROSS JOIN LATERAL (SELECT t.parent_id FROM tasks t
+                          WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+                            AND t.status IN ('pending', 'running') AND t.parent_id > p.parent_id
+                          ORDER BY t.parent_id LIMIT 1) n
+)
+SELECT f.task_id, c.task_id AS parent_id, c.cancel_reason, c.cancel_message, c.cancel_by
+  FROM parents p
+ CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = p.parent_id LIMIT 1) c
+ CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t
+                      WHERE t.cancel_with_parent AND t.parent_id = p.parent_id AND t.cancel_requested_at IS NULL
+                        AND t.status IN ('pending', 'running')
+                      ORDER BY t.parent_id LIMIT $1) f
+ WHERE c.status = 'cancelled' LIMIT $1;
 
 -- name: extend_leases
 -- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.
@@ -115,11 +179,11 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
  ORDER BY v.version LIMIT 1;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
+-- A new task in a caller's transaction, unless its id or a key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority and a queue are named where
--- they are not the usual ones: a role that was granted its rights before there were such submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent, keys and a
+-- queue are named where there are such: a role that was granted its rights before there were any submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (
@@ -128,9 +192,8 @@ WITH clock AS MATERIALIZED (
      ORDER BY v.version LIMIT 1
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                       created_at /*, priority*/ /*, queue*/)
-    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now
-           /*, its priority*/ /*, its queue*/
+                       created_at /*late*/)
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*its late*/
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
     RETURNING id, created_at
@@ -143,6 +206,9 @@ SELECT h.ours, m.id, m.created_at
 SELECT pg_notify($1, $2);
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = $1::uuid OR (op = $2 AND idempotency_key = $3);
+ WHERE id = coalesce(
+       (SELECT t.id FROM tasks t WHERE t.task_id = $1::uuid),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.idempotency_key = $3),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.unique_key = $4 AND t.status IN ('pending', 'running')));

@@ -9,20 +9,24 @@ SELECT op, state, second >= 0, CAST(sum(n) AS INTEGER) FROM backlog
  GROUP BY 1, 2, 3;
 
 -- name: read_waits
--- By op, when the first pending task was to run: a step of an index for each priority that waits.
+-- By op, when the first pending task was to run: a step of an index for each engine and priority that waits.
 -- Differs from the Postgres version in that it is a query of its own.
-WITH RECURSIVE first(op, priority, run_at) AS (
-    SELECT o.value, t.priority, t.run_at
+WITH RECURSIVE first(op, engine, priority, run_at) AS (
+    SELECT o.value, t.engine, t.priority, t.run_at
       FROM json_each(:ops) AS o
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
                                     WHERE d.status = 'pending' AND d.op = o.value
-                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+                                    ORDER BY d.engine, d.priority DESC, d.run_at, d.id LIMIT 1)
      UNION ALL
-    SELECT f.op, t.priority, t.run_at
+    SELECT f.op, t.engine, t.priority, t.run_at
       FROM first f
-     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
-                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+     CROSS JOIN tasks t ON t.id = coalesce(
+           (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+             WHERE d.status = 'pending' AND d.op = f.op AND d.engine = f.engine AND d.priority < f.priority
+             ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1),
+           (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+             WHERE d.status = 'pending' AND d.op = f.op AND d.engine > f.engine
+             ORDER BY d.engine, d.priority DESC, d.run_at, d.id LIMIT 1))
 )
 SELECT op, min(run_at) FROM first GROUP BY op;
 
@@ -45,14 +49,14 @@ SELECT w.ops, w.queues FROM workers w WHERE w.until > ?;
 
 -- name: find_unserved
 -- The first three queues, by name, in which a task of an op is due and that are not among those that are taken: of
--- the first 200 in which something waits, a step of an index each. A task that only its submitter can run waits for
--- nobody's queue. No join: with statistics the planner would read every task into a Bloom filter.
+-- the first 200 in which something waits, a step of an index each. A task that only its submitter can run, and one
+-- of an engine, wait for nobody's queue. No join: with statistics the planner would read every task into a Bloom filter.
 -- Differs from the Postgres version in that it is asked of one op.
 WITH RECURSIVE waiting(queue, nth) AS (
-    SELECT (SELECT min(t.queue) FROM tasks t INDEXED BY tasks_due_queue WHERE t.status = 'pending' AND t.op = :op), 1
+    SELECT (SELECT min(t.queue) FROM tasks t INDEXED BY tasks_due_queue WHERE t.status = 'pending' AND t.engine = '' AND t.op = :op), 1
      UNION ALL
     SELECT (SELECT min(t.queue) FROM tasks t INDEXED BY tasks_due_queue
-             WHERE t.status = 'pending' AND t.op = :op AND t.queue > s.queue), s.nth + 1
+             WHERE t.status = 'pending' AND t.engine = '' AND t.op = :op AND t.queue > s.queue), s.nth + 1
       FROM waiting s WHERE s.queue IS NOT NULL AND s.nth < 200
 ), level(priority) AS (
     SELECT -9 UNION ALL SELECT priority + 1 FROM level WHERE priority < 9
@@ -61,7 +65,7 @@ SELECT s.queue FROM waiting s
  WHERE s.queue IS NOT NULL AND s.queue NOT IN (SELECT value FROM json_each(:taken))
    AND EXISTS (SELECT 1 FROM level l
                 WHERE (SELECT d.lease_expires_at IS NULL FROM tasks d INDEXED BY tasks_due_queue
-                        WHERE d.status = 'pending' AND d.op = :op AND d.queue = s.queue
+                        WHERE d.status = 'pending' AND d.engine = '' AND d.op = :op AND d.queue = s.queue
                           AND d.priority = l.priority AND d.run_at <= :now
                         ORDER BY d.run_at, d.id LIMIT 1))
  LIMIT 3;

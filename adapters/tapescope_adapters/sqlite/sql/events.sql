@@ -79,8 +79,9 @@ SELECT coalesce(t.id, 0), coalesce(t.op, ''),
   FROM (SELECT :task_id AS task_id) AS w LEFT JOIN tasks t ON t.task_id = w.task_id;
 
 -- name: read_ends
--- The ends of the tapes that are followed here.
-SELECT t.task_id, (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
+-- The ends of the tapes that are followed here, and the newest messages of their tasks.
+SELECT t.task_id, (SELECT max(e.seq) FROM events e WHERE e.task = t.id),
+       (SELECT max(m.n) FROM messages m WHERE m.task = t.id)
   FROM json_each(?) AS k JOIN tasks t ON t.task_id = k.value;
 
 -- name: last_seq

@@ -103,23 +103,78 @@ CREATE TRIGGER events_never_change BEFORE UPDATE ON events
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: an event never changes');
 END;
+CREATE TRIGGER events_take_message AFTER INSERT ON events
+WHEN NEW.type = 'message_taken'
+BEGIN
+    UPDATE messages SET taken_seq = NEW.seq
+     WHERE task = NEW.task AND n = json_extract(NEW.body, '$.n') AND taken_seq IS NULL;
+    SELECT RAISE(ABORT, 'tapescope: a message is taken once, from the inbox of its task') WHERE changes() <> 1;
+END;
+
+CREATE TABLE limit_looks (
+    op              TEXT    NOT NULL,
+    due_at          INTEGER NOT NULL,
+    concurrency_key TEXT    NOT NULL,
+    PRIMARY KEY (op, due_at, concurrency_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+    op              TEXT    NOT NULL,
+    concurrency_key TEXT    NOT NULL,
+    held            INTEGER NOT NULL,
+    PRIMARY KEY (op, concurrency_key)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER limits_are_kept BEFORE UPDATE OF held ON limits
+WHEN NEW.held > OLD.held AND NEW.held > (SELECT o.max_concurrent FROM ops o WHERE o.op = NEW.op)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the concurrency key has no slot free');
+END;
 
 CREATE TABLE maintenance (
     id         INTEGER PRIMARY KEY,
     holder     TEXT,
     held_until INTEGER NOT NULL DEFAULT 0,
     audited_at INTEGER NOT NULL DEFAULT 0,
-    pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0, store_id TEXT,
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
+
+CREATE TABLE messages (
+    task      INTEGER NOT NULL,
+    n         INTEGER NOT NULL,
+    key       TEXT    NOT NULL,
+    body      TEXT    NOT NULL,
+    sent_at   INTEGER NOT NULL,
+    taken_seq INTEGER,
+    PRIMARY KEY (task, n),
+    UNIQUE (task, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
+CREATE TRIGGER messages_can_be_read BEFORE INSERT ON messages
+WHEN NEW.sent_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR NOT json_valid(NEW.body)
+    OR NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.task AND t.status IN ('pending', 'running'))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message has a time, a body that is JSON, and a task that has not ended');
+END;
+CREATE TRIGGER messages_stay BEFORE UPDATE OF task, n, key, body, sent_at ON messages
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message is what was sent');
+END;
 
 CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER,
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
+CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent ON ops
+WHEN NEW.max_concurrent IS NOT OLD.max_concurrent
+BEGIN
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    SELECT l.op, 1, l.concurrency_key FROM limits l WHERE l.op = NEW.op;
+END;
 
 CREATE TABLE pauses (
     op        TEXT    NOT NULL PRIMARY KEY,
@@ -197,7 +252,7 @@ CREATE TABLE schedules (
     last_task  TEXT,
     created_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL
-, priority INTEGER, queue TEXT) STRICT, WITHOUT ROWID;
+, priority INTEGER, tags TEXT, queue TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
@@ -205,6 +260,12 @@ CREATE TABLE schema_compatibility (
     compatible_from INTEGER NOT NULL,
     CONSTRAINT schema_compatibility_pkey PRIMARY KEY (version)
 );
+
+CREATE TABLE tagged (
+    tag     TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    CONSTRAINT tagged_pkey PRIMARY KEY (tag, task_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tasks (
     id                  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -229,7 +290,8 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), queue TEXT NOT NULL DEFAULT 'default'
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER
+    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default'
     CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
@@ -237,14 +299,29 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
-CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at) WHERE status = 'pending';
-CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending' AND engine = '';
+CREATE INDEX tasks_follow ON tasks (parent_id)
+    WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
+      AND status IN ('pending', 'running');
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_at)
+    WHERE status = 'pending' AND parked_at IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at) WHERE status = 'pending' AND engine <> '';
+CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
+CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
+WHEN NEW.tags IS NOT NULL
+BEGIN
+    INSERT INTO tagged (tag, task_id) SELECT value, NEW.task_id FROM json_each(NEW.tags) WHERE true
+        ON CONFLICT (tag, task_id) DO NOTHING;
+END;
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
     OR (NEW.id > 0 AND EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id))
@@ -387,25 +464,102 @@ WHEN NEW.finished_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: finished_at is a time in microseconds');
 END;
+CREATE TRIGGER tasks_free_slot AFTER UPDATE OF status, parked_at ON tasks
+WHEN NEW.concurrency_key IS NOT NULL
+    AND (OLD.status = 'running' OR (OLD.status = 'pending' AND OLD.parked_at IS NULL))
+    AND NOT (NEW.status = 'running' OR (NEW.status = 'pending' AND NEW.parked_at IS NULL))
+BEGIN
+    UPDATE limits SET held = held - 1 WHERE op = NEW.op AND concurrency_key = NEW.concurrency_key;
+    DELETE FROM limits WHERE op = NEW.op AND concurrency_key = NEW.concurrency_key AND held < 1;
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    SELECT NEW.op, coalesce(OLD.claimed_at, 1), NEW.concurrency_key
+     WHERE EXISTS (SELECT 1 FROM tasks t INDEXED BY tasks_parked
+                    WHERE t.status = 'pending' AND t.parked_at IS NOT NULL AND t.op = NEW.op
+                      AND t.concurrency_key = NEW.concurrency_key);
+END;
+CREATE TRIGGER tasks_free_slot_deleted AFTER DELETE ON tasks
+WHEN OLD.concurrency_key IS NOT NULL
+    AND (OLD.status = 'running' OR (OLD.status = 'pending' AND OLD.parked_at IS NULL))
+BEGIN
+    UPDATE limits SET held = held - 1 WHERE op = OLD.op AND concurrency_key = OLD.concurrency_key;
+    DELETE FROM limits WHERE op = OLD.op AND concurrency_key = OLD.concurrency_key AND held < 1;
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    SELECT OLD.op, coalesce(OLD.claimed_at, 1), OLD.concurrency_key
+     WHERE EXISTS (SELECT 1 FROM tasks t INDEXED BY tasks_parked
+                    WHERE t.status = 'pending' AND t.parked_at IS NOT NULL AND t.op = OLD.op
+                      AND t.concurrency_key = OLD.concurrency_key);
+END;
 CREATE TRIGGER tasks_have_a_key AFTER INSERT ON tasks
 WHEN NEW.id NOT BETWEEN 1 AND 9007199254740991
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: the id of a task is over 0, and given by SQLite');
+END;
+CREATE TRIGGER tasks_hold_slot AFTER UPDATE OF status, parked_at ON tasks
+WHEN NEW.concurrency_key IS NOT NULL
+    AND (NEW.status = 'running' OR (NEW.status = 'pending' AND NEW.parked_at IS NULL))
+    AND NOT (OLD.status = 'running' OR (OLD.status = 'pending' AND OLD.parked_at IS NULL))
+BEGIN
+    INSERT INTO limits (op, concurrency_key, held) VALUES (NEW.op, NEW.concurrency_key, 1)
+        ON CONFLICT (op, concurrency_key) DO UPDATE SET held = held + 1;
+END;
+CREATE TRIGGER tasks_hold_slot_new AFTER INSERT ON tasks
+WHEN NEW.concurrency_key IS NOT NULL
+BEGIN
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    SELECT NEW.op, NEW.parked_at, NEW.concurrency_key WHERE NEW.parked_at IS NOT NULL;
+    INSERT INTO limits (op, concurrency_key, held)
+    SELECT NEW.op, NEW.concurrency_key, 1 WHERE NEW.parked_at IS NULL
+        ON CONFLICT (op, concurrency_key) DO UPDATE SET held = held + 1;
+END;
+CREATE TRIGGER tasks_keep_concurrency_key BEFORE UPDATE OF concurrency_key ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its concurrency key');
+END;
+CREATE TRIGGER tasks_keep_context BEFORE UPDATE OF tags, parent_id ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its tags and its parent');
 END;
 CREATE TRIGGER tasks_keep_identity
 BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task keeps its id, op, params and key');
 END;
+CREATE TRIGGER tasks_keep_unique_key BEFORE UPDATE OF unique_key ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its unique key');
+END;
 CREATE TRIGGER tasks_lease_expires_at_is_a_time BEFORE UPDATE OF lease_expires_at ON tasks
 WHEN NEW.lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: lease_expires_at is a time in microseconds');
 END;
+CREATE TRIGGER tasks_look_when_due AFTER UPDATE OF status, parked_at ON tasks
+WHEN NEW.concurrency_key IS NOT NULL AND NEW.status = 'pending' AND NEW.parked_at IS NOT NULL
+    AND (OLD.status <> 'pending' OR OLD.parked_at IS NOT NEW.parked_at)
+BEGIN
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    VALUES (NEW.op, NEW.parked_at, NEW.concurrency_key);
+END;
 CREATE TRIGGER tasks_run_at_is_a_time BEFORE UPDATE OF run_at ON tasks
 WHEN NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: run_at is a time in microseconds');
+END;
+CREATE TRIGGER tasks_tags_are_a_list BEFORE INSERT ON tasks
+WHEN NEW.tags IS NOT NULL AND (NOT json_valid(NEW.tags) OR json_type(NEW.tags) <> 'array')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the tags of a task are a JSON list');
+END;
+CREATE TRIGGER tasks_take_their_messages AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM messages WHERE task = OLD.id;
+END;
+CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
+WHEN OLD.tags IS NOT NULL
+BEGIN
+    DELETE FROM tagged
+     WHERE task_id = OLD.task_id
+       AND tag IN (SELECT value FROM json_each(CASE WHEN json_valid(OLD.tags) THEN OLD.tags ELSE '[]' END));
 END;
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 BEGIN
@@ -420,6 +574,12 @@ CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
 WHEN OLD.status NOT IN ('pending', 'running')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
+END;
+CREATE TRIGGER tasks_unique_key_is_free BEFORE INSERT ON tasks
+WHEN EXISTS (SELECT 1 FROM tasks t
+              WHERE t.op = NEW.op AND t.unique_key = NEW.unique_key AND t.status IN ('pending', 'running'))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an open task of the op has this unique key');
 END;
 
 CREATE TABLE workers (

@@ -1,16 +1,25 @@
 -- name: insert_tasks
--- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
+-- New tasks, pending, and parked where they have a concurrency key; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, queue, created_at)
+                   owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, unique_key,
+                   concurrency_key, parked_at, engine, queue, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column13), v.column9, min(coalesce(v.column8, v.column13) + v.column10, 253402300799999999),
-       v.column11, v.column12, v.column13
+       iif(v.column16 IS NULL, coalesce(v.column8, v.column19), 253402300799999999), v.column9,
+       min(coalesce(v.column8, v.column19) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
+       v.column14, v.column15, v.column16,
+       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column19)), v.column17, v.column18, v.column19
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
 -- name: find_idempotent
 -- The task that holds an op's idempotency key.
 SELECT /*task*/ FROM tasks WHERE op = ? AND idempotency_key = ?;
+
+-- name: find_unique
+-- The open task that holds an op's unique key.
+-- INDEXED BY: without statistics the planner may walk all that is open.
+SELECT /*task*/ FROM tasks INDEXED BY tasks_unique_key_open
+ WHERE unique_key = ? AND op = ? AND status IN ('pending', 'running');
 
 -- name: claim_tasks
 -- pending, due and of the attempt that was seen → running. The planner walks the values, one key
@@ -67,12 +76,29 @@ SELECT /*task*/
  CROSS JOIN tasks ON tasks.id = looked_at
  WHERE TRUE /*and*/ LIMIT ?;
 
--- name: find_searched
+-- name: search_tagged
+-- The same among the tasks that have a tag.
+-- Differs from the Postgres version as search_tasks does.
+SELECT /*task*/
+  FROM (SELECT task_id AS looked_at FROM tagged WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT ?)
+ CROSS JOIN tasks ON tasks.task_id = looked_at
+ WHERE TRUE /*and*/ LIMIT ?;
+
+-- name: find_searched_tasks
 -- The last id that search_tasks looks at, if it stops there.
 SELECT task_id FROM tasks WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET ?;
 
+-- name: find_searched_tagged
+-- The last id that search_tagged looks at, if it stops there.
+SELECT task_id FROM tagged WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET ?;
+
 -- name: count_tasks
-SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
+SELECT status, count(*) FROM tasks WHERE TRUE /*and*/ GROUP BY status;
+
+-- name: count_tagged
+-- CROSS JOIN: the tag leads, not all that there is.
+SELECT tasks.status, count(*) FROM tagged g CROSS JOIN tasks ON tasks.task_id = g.task_id
+ WHERE g.tag = ? /*and*/ GROUP BY tasks.status;
 
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
@@ -81,6 +107,29 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
   FROM json_each(?) AS o
  CROSS JOIN tasks t INDEXED BY tasks_to_cancel ON t.owner = o.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
+
+-- name: find_followers
+-- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
+-- by the index that has such open tasks alone, a look at each. likelihood: else the planner takes the parents for so
+-- many that it reads all tasks into a Bloom filter first.
+WITH RECURSIVE parent(id) AS (
+    SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
+     WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+       AND t.status IN ('pending', 'running')
+     UNION ALL
+    SELECT (SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
+             WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+               AND t.status IN ('pending', 'running') AND t.parent_id > p.id)
+      FROM parent p WHERE p.id IS NOT NULL
+)
+SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by
+  FROM parent p
+ CROSS JOIN tasks c ON c.task_id = p.id AND +c.status = 'cancelled'
+ CROSS JOIN tasks t INDEXED BY tasks_follow
+    ON t.parent_id = p.id AND t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+   AND t.status IN ('pending', 'running')
+ WHERE likelihood(p.id IS NOT NULL, 0.000001)
+ LIMIT ?;
 
 -- name: find_overruled
 -- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys
@@ -91,9 +140,10 @@ SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by,
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: give_up_task
--- running → pending, when the attempt is still the task's.
+-- running → pending, when the attempt is still the task's; parked, where it has a concurrency key.
 UPDATE tasks
-   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?, run_at = ?,
+   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?,
+       run_at = iif(concurrency_key IS NULL, ?, 253402300799999999), parked_at = iif(concurrency_key IS NULL, NULL, ?),
        retries_spent = retries_spent + ?
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
@@ -157,18 +207,27 @@ SELECT /*task*/ FROM tasks
  ORDER BY id LIMIT :limit;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken. A write first of all, so
+-- A new task in a caller's transaction, unless its id or a key is taken. A write first of all, so
 -- that a transaction which has read nothing yet waits for the lock instead of meeting a newer file.
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, queue, created_at)
+                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
+                   created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :queue, :now
+       iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :tags, :parent_id,
+       :cancel_with_parent, :unique_key, :concurrency_key,
+       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :queue, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
-   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
+   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
+   AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open
+                    WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running'));
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = :task_id OR (op = :op AND idempotency_key = :idempotency_key);
+ WHERE id = coalesce(
+       (SELECT id FROM tasks WHERE task_id = :task_id),
+       (SELECT id FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key),
+       (SELECT id FROM tasks INDEXED BY tasks_unique_key_open
+         WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running')));

@@ -12,8 +12,10 @@ from tapescope.cli._filters import (
     key_option,
     op_option,
     owner_option,
+    parent_option,
     since_option,
     status_option,
+    tag_option,
     until_option,
 )
 from tapescope.cli._options import json_option, source_options, tasks_argument
@@ -37,6 +39,8 @@ __all__ = ["cancel"]
 @op_option
 @owner_option
 @key_option
+@tag_option
+@parent_option
 @since_option
 @until_option
 @click.option(
@@ -56,6 +60,8 @@ def cancel(
     op: str | None,
     owner: str | None,
     key: str | None,
+    tag: str | None,
+    parent: str | None,
     since: str | None,
     until: str | None,
     message: str,
@@ -70,7 +76,9 @@ def cancel(
     returns as soon as the requests are stored; it does not wait for the tasks to end. A task whose
     owner is lost ends at once.
     """
-    wanted = choose_tasks(status, op, owner, key, since, until, failed=False)
+    wanted = choose_tasks(
+        status, op, owner, key, since, until, failed=False, tag=tag, parent=parent
+    )
     check_named(task_ids, given=wanted.given)
     if status is not None and status.terminal:
         raise click.BadParameter("such tasks have ended", param_hint="--status")
@@ -103,6 +111,7 @@ async def _cancel(
 
 async def _choose(source: Source, wanted: Wanted, *, yes: bool) -> list[str]:
     """The ids of the tasks that are wanted and have not ended. Raises ``NotConfirmed``."""
+    wanted = await wanted.with_whole_ids(source)
     states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
     found = {
         state: [task.task_id async for task in wanted.among(state).read_all(source)]

@@ -15,8 +15,10 @@ from tapescope.cli._filters import (
     key_option,
     op_option,
     owner_option,
+    parent_option,
     since_option,
     status_option,
+    tag_option,
     until_option,
 )
 from tapescope.cli._options import json_option, source_options, wide_option
@@ -53,6 +55,8 @@ _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error"
 @op_option
 @owner_option
 @key_option
+@tag_option
+@parent_option
 @since_option
 @until_option
 @click.option("--limit", type=WHOLE_NUMBER, default=50, metavar="N", help="The most tasks to list.")
@@ -72,6 +76,8 @@ def list_tasks(
     op: str | None,
     owner: str | None,
     key: str | None,
+    tag: str | None,
+    parent: str | None,
     since: str | None,
     until: str | None,
     limit: int,
@@ -85,7 +91,9 @@ def list_tasks(
 
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
-    wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
+    wanted = choose_tasks(
+        status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent
+    )
     place = choose_place(store, server)
     look = _read(place, wanted, limit, before, params=as_json)
     page, lost, paused, name = run_main(look)
@@ -105,6 +113,7 @@ async def _read(
     of where it was read."""
     async with place.open() as source:
         older_than = None if before is None else await find_task_id(source, before)
+        wanted = await wanted.with_whole_ids(source)
         page = await wanted.read_page(source, limit, older_than, params=params)
         waiting = {task.op for task in page.tasks if waits_for_workers(task)}
         told = waiting and not params  # JSON has no notes
@@ -141,6 +150,8 @@ def _print_tasks(
 def _print_notes(page: TaskPage, lost: Mapping[str, str], paused: Sequence[str]) -> None:
     for op in paused:
         print_line(f"paused: {op}. Its tasks wait for 'tapescope resume {op}'.")
+    if any(task.parked for task in page.tasks):
+        print_line("parked: pending without a slot of its key. 'tapescope show TASK' says which.")
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(task.damage for task in page.tasks):
@@ -155,7 +166,7 @@ def _row(task: Task, lost: Mapping[str, str], now: int) -> tuple[str | Cell, ...
     return (
         shorten_id(task.task_id),
         task.op,
-        show_status(status_of(task, lost)),
+        show_status("parked" if task.parked else status_of(task, lost)),
         format_age(task.created_us, now),
         format_took(task),
         "damaged" if task.damage else name_error(task.error_code),
@@ -166,7 +177,7 @@ def _wide_row(task: Task, lost: Mapping[str, str]) -> tuple[str, ...]:
     return (
         task.task_id,
         task.op,
-        status_of(task, lost),
+        "parked" if task.parked else status_of(task, lost),
         str(task.attempt),
         format_time(task.created_us),
         format_took(task),

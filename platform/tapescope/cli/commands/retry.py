@@ -14,8 +14,10 @@ from tapescope.cli._filters import (
     key_option,
     op_option,
     owner_option,
+    parent_option,
     since_option,
     status_option,
+    tag_option,
     until_option,
 )
 from tapescope.cli._options import json_option, source_options, tasks_argument, wait_option
@@ -24,14 +26,14 @@ from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._source import Handle, Place, Source, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
+from tapescope.errors import OpNotRegistered, TaskNotEnded, UniqueKeyTaken, UnknownTask
 from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
-_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
+_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken)
 """Why one of many tasks is not submitted again, and the others are."""
 
 
@@ -42,6 +44,8 @@ _REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
 @op_option
 @owner_option
 @key_option
+@tag_option
+@parent_option
 @since_option
 @until_option
 @yes_option
@@ -56,6 +60,8 @@ def retry(
     op: str | None,
     owner: str | None,
     key: str | None,
+    tag: str | None,
+    parent: str | None,
     since: str | None,
     until: str | None,
     yes: bool,
@@ -67,10 +73,12 @@ def retry(
     """Submit ended tasks again, and print the ids of the new tasks.
 
     Name them, or choose them with --failed or --status and other options; then you are asked first.
-    A new task has the op, params, timeout, retries, priority and queue of the old one. A worker of
-    the store must have registered the op.
+    A new task has the op, params, timeout, retries, priority, queue, tags, parent and keys, but for
+    the idempotency key, of the old one. A worker of the store must have registered the op.
     """
-    wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
+    wanted = choose_tasks(
+        status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent
+    )
     check_named(task_ids, given=wanted.given)
     if wanted.given and wanted.status is None:
         raise click.BadParameter("say which tasks: with --failed or --status", param_hint="retry")
@@ -83,6 +91,7 @@ def retry(
 
 async def _choose(source: Source, wanted: Wanted, *, yes: bool) -> list[str]:
     """The ids of the tasks that are wanted, oldest first. Raises ``NotConfirmed``."""
+    wanted = await wanted.with_whole_ids(source)
     ids = [task.task_id async for task in wanted.read_all(source)][::-1]
     if ids:
         tasks = "task" if len(ids) == 1 else "tasks"
@@ -97,8 +106,8 @@ async def _retry(
 ) -> int:
     """Gives the exit status.
 
-    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` where one task is named; of many,
-    each that cannot be submitted again is told.
+    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``, ``UniqueKeyTaken`` where one task
+    is named; of many, each that cannot be submitted again is told.
     """
     status = 0
     async with place.open(OpenMode.EXISTING) as source:

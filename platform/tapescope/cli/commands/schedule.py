@@ -123,6 +123,13 @@ def list_schedules(
     "it.",
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A word by which its tasks are found; give it again for more, up to ten.",
+)
+@click.option(
     "--catch-up",
     type=Words(CatchUp),
     default=CatchUp.ONE.value,
@@ -151,6 +158,7 @@ def add(
     timeout: float | None,
     priority: int | None,
     queue: str | None,
+    tags: tuple[str, ...],
     catch_up: CatchUp,
     overlap: Overlap,
     as_json: bool,
@@ -166,6 +174,7 @@ def add(
         timeout=timeout,
         retries=retries,
         priority=priority,
+        tags=tags,
         queue=queue,
     )
     settings: dict[str, Any] = {

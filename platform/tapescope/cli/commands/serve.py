@@ -12,7 +12,7 @@ from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import PORT, app_dir_option, drain_option, inherit_store
 from tapescope.cli._output import say
 from tapescope.cli._service import EndSignals, start_service_log
-from tapescope.cli._settings import choose_log, find_named_store
+from tapescope.cli._settings import choose_log, find_named_engine, find_named_store
 from tapescope.cli._store import choose_store
 from tapescope.cli._telemetry import exporting
 from tapescope.cli._tokens import TOKENS, open_tokens, tokens_option
@@ -108,7 +108,7 @@ def serve(
         if app is None:
             served = find_store(choose_store(store))
             served.open_mode = OpenMode.EXISTING
-            manager = TaskManager(served, work=False)
+            manager = TaskManager(served, work=False, engine=find_named_engine(None))
         else:
             manager = load_manager(app, app_dir, find_named_store(store))
             manager.reconfigure(store=store)

@@ -47,6 +47,13 @@ __all__ = ["submit"]
     help="Which workers take it: those of this queue, and those of all. Default: as the op has it.",
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A word by which the task is found; give it again for more, up to ten.",
+)
+@click.option(
     "--delay",
     type=NUMBER,
     metavar="SECONDS",
@@ -62,6 +69,16 @@ __all__ = ["submit"]
     metavar="KEY",
     help="An idempotency key: to submit the same op and key again gives the same task.",
 )
+@click.option(
+    "--unique-key",
+    metavar="KEY",
+    help="Make no task while one of the op with this key is open: that one is given.",
+)
+@click.option(
+    "--concurrency-key",
+    metavar="KEY",
+    help="Of the op no more tasks with this key run at once than the op has slots.",
+)
 @wait_option
 @json_option
 @source_options
@@ -73,9 +90,12 @@ def submit(
     timeout: float | None,
     priority: int | None,
     queue: str | None,
+    tags: tuple[str, ...],
     delay: float | None,
     run_at: str | None,
     key: str | None,
+    unique_key: str | None,
+    concurrency_key: str | None,
     wait: bool,
     as_json: bool,
     store: str | None,
@@ -83,16 +103,20 @@ def submit(
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
+    plain = parse_params(params)
     submission = Submission(
         op,
         None,
-        parse_params(params),
+        plain,
         timeout,
         key,
         retries,
         delay,
         at,
         priority=priority,
+        tags=tags,
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
         queue=queue,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))

@@ -12,12 +12,13 @@ from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import (
     app_dir_option,
     drain_option,
+    engine_option,
     inherit_store,
     metrics_host_option,
     metrics_port_option,
 )
 from tapescope.cli._service import EndSignals, start_service_log
-from tapescope.cli._settings import choose_log, find_named_store
+from tapescope.cli._settings import choose_log, find_named_engine, find_named_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.manager.manager import TaskManager
@@ -61,6 +62,7 @@ _log = Logger("tapescope")
 @metrics_port_option
 @metrics_host_option
 @drain_option
+@engine_option
 @click.option(
     "--store",
     metavar="URL",
@@ -79,6 +81,7 @@ def worker(
     metrics_port: int | None,
     metrics_host: str,
     drain: float | None,
+    engine: str | None,
     store: str | None,
 ) -> int:
     """Run the tasks of a program's registered ops, until a signal.
@@ -97,7 +100,13 @@ def worker(
     # the app gave it others. It ends after the manager, so that what the last tasks emit is sent.
     with exporting(*listener.readers):
         manager = load_manager(app, app_dir, find_named_store(store))
-        manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
+        manager.reconfigure(
+            store=store,
+            max_running=max_running,
+            drain=drain,
+            work=True,
+            engine=find_named_engine(engine),
+        )
         _choose(manager, ops, queues)
         start_service_log(log_format, level)
         if listener.readers and manager.telemetry is not Telemetry.shared():

@@ -45,6 +45,7 @@ from tapescope.http.api.task_acts import (
     name_ops,
     reach,
     retry_task,
+    send_message,
     submit_task,
     submit_tasks,
 )
@@ -56,10 +57,12 @@ from tapescope.model.json_shapes import (
     drain_shape,
     drops_shape,
     list_shape,
+    messages_shape,
     pause_shape,
     pauses_shape,
     schedule_shape,
     schedules_shape,
+    sent_shape,
     tape_shape,
     task_shape,
     traced_shape,
@@ -260,6 +263,10 @@ async def list_tasks(
     op: Annotated[str | None, Query(description="Of this op.")] = None,
     owner: Annotated[str | None, Query(description="Of this manager.")] = None,
     key: Annotated[str | None, Query(description="With this idempotency key.")] = None,
+    tag: Annotated[str | None, Query(description="With this tag.")] = None,
+    parent: Annotated[
+        str | None, Query(description="Submitted by the runner of this task.")
+    ] = None,
     since: Annotated[Time, Query(description="Created then or later.")] = None,
     until: Annotated[Time, Query(description="Created before then.")] = None,
     limit: Limit = 50,
@@ -275,6 +282,8 @@ async def list_tasks(
             op=op,
             owner=owner,
             idempotency_key=key,
+            tag=tag,
+            parent_id=parent,
             since=parse_time("since", since),
             until=parse_time("until", until),
             limit=_page(request, limit),
@@ -291,7 +300,7 @@ async def list_tasks(
     status_code=201,
     response_model=schemas.Submitted,
     responses={
-        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        200: {"model": schemas.Submitted, "description": "A key led to this task"},
         **_problems(409, 429, *_BODY),
     },
     openapi_extra=_takes(schemas.SubmitBody, required=True),
@@ -318,10 +327,13 @@ async def submit(
         timeout=body.timeout,
         retries=body.retries,
         priority=body.priority,
+        tags=body.tags,
         queue=body.queue,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,
+        unique_key=body.unique_key,
+        concurrency_key=body.concurrency_key,
     )
     # Its row is not read: an answer that fails now would have a client submit the task again.
     return _answer_submitted(request, handle, body.op)
@@ -346,12 +358,14 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
         raise BadSetting("tasks", len(body.tasks), f"1 to {most:,} tasks")
     made = await submit_tasks(request, caller, body.tasks)
     shapes = [
-        {"op": one.op, "task_id": None, "created": False, "problem": describe(handle)[0]}
+        {"op": one.op, "task_id": None, "created": False, "found_by": None}
+        | {"problem": describe(handle)[0]}
         if isinstance(handle, Exception)
         else {
             "op": one.op,
             "task_id": handle.task_id,
             "created": bool(handle.created),
+            "found_by": handle.found_by,
             "problem": None,
         }
         for one, handle in zip(body.tasks, made, strict=True)
@@ -361,7 +375,12 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
 
 def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:
     return _json(
-        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
+        {
+            "task_id": handle.task_id,
+            "op": op,
+            "created": bool(handle.created),
+            "found_by": handle.found_by,
+        },
         201 if handle.created else 200,
         {"Location": _link(request, handle.task_id)},
     )
@@ -447,6 +466,54 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     asked = None if answer.request is None else cancel_shape(answer.request)
     shape = {"task_id": task_id, "state": answer.state.value, "request": asked, "lost": lost}
     return _json(shape)
+
+
+@router.post(
+    "/tasks/{task_id}/messages",
+    status_code=201,
+    response_model=schemas.Sent,
+    responses={
+        200: {"model": schemas.Sent, "description": "It was there already, by its key"},
+        **_problems(404, 409, *_BODY),
+    },
+    openapi_extra=_takes(schemas.MessageBody),
+    tags=["tasks"],
+)
+async def send(
+    request: Request,
+    caller: Submitter,
+    task_id: TaskId,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Names the message: the same again adds nothing. Else one is made."),
+    ] = None,
+) -> Response:
+    """Send a message to a task, which its runner takes: it needs the scope to submit the op.
+
+    The answer comes once it is durable, not once it is taken. An ended task takes none.
+    """
+    body = await _read_body(request, schemas.MessageBody, required=True)
+    sent = await send_message(request, caller, task_id, body.body, idempotency_key)
+    return _json(sent_shape(task_id, sent), 201 if sent.new else 200)
+
+
+@router.get(
+    "/tasks/{task_id}/messages",
+    response_model=schemas.Messages,
+    responses=_problems(404),
+    tags=["tasks"],
+)
+async def list_messages(
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
+    limit: Limit = 100,
+) -> Response:
+    """The messages of a task, taken or not, by number."""
+    await reach(request, caller, Scope.READ, task_id)
+    page = await state_of(request).manager.handle(task_id).messages(after=after, limit=limit)
+    return _json(messages_shape(task_id, page))
 
 
 @router.post(

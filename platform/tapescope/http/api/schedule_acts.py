@@ -88,6 +88,7 @@ async def add_schedule(
             timeout=body.timeout,
             retries=body.retries,
             priority=body.priority,
+            tags=body.tags,
             queue=body.queue,
         )
         schedule, added = await manager.schedules.ensure(

@@ -20,6 +20,9 @@ __all__ = [
     "Drained",
     "Drops",
     "Event",
+    "Message",
+    "MessageBody",
+    "Messages",
     "Pause",
     "Pauses",
     "Problem",
@@ -29,6 +32,7 @@ __all__ = [
     "ScheduleBody",
     "ScheduleRow",
     "Schedules",
+    "Sent",
     "Stats",
     "StopBody",
     "StreamError",
@@ -54,6 +58,14 @@ _NOTED = Field(
 TaskId = Annotated[str, Field(examples=[_ID])]
 Time = Annotated[AwareDatetime, Field(examples=[_TIME])]
 Op = Annotated[str, Field(examples=["resize"])]
+Tags = Annotated[
+    list[str],
+    Field(
+        description="By which it is found: at most 10, each 1 to 64 letters, digits and "
+        "_ . : / @ = + -, the first a letter, a digit or _.",
+        examples=[["customer:4711"]],
+    ),
+]
 Damage = Annotated[str | None, _NOTED]
 
 
@@ -118,8 +130,29 @@ class TaskRow(_Shape):
     priority: Annotated[
         int, Field(description="From -9 to 9: of what is due the higher goes first.")
     ]
+    tags: Annotated[list[str], Field(examples=[["customer:4711"]])]
+    parent_id: Annotated[
+        TaskId | None, Field(description="The task whose runner submitted it.", examples=[_ID])
+    ]
+    cancel_with_parent: Annotated[
+        bool, Field(description="It is cancelled once its parent has ended as cancelled.")
+    ]
+    engine: Annotated[
+        str | None,
+        Field(description="What brings it to a worker; null: workers claim it themselves."),
+    ]
     queue: Annotated[str, Field(description="Which workers take it.", examples=["default"])]
     idempotency_key: str | None
+    unique_key: Annotated[
+        str | None, Field(description="No other task of its op with it is open beside it.")
+    ]
+    concurrency_key: Annotated[
+        str | None,
+        Field(description="Of its op no more tasks with it run at once than the op has slots."),
+    ]
+    parked: Annotated[
+        bool, Field(description="It is pending, and has no slot of its concurrency key yet.")
+    ]
     traceparent: str | None
     cancel: CancelRequest | None
     error_code: str | None
@@ -143,14 +176,22 @@ class Tasks(_Shape):
     ]
 
 
+FoundBy = Annotated[
+    str | None,
+    Field(
+        description="Which key led to a task that was there: 'idempotency_key' or 'unique_key'.",
+        examples=["unique_key"],
+    ),
+]
+
+
 class Submitted(_Shape):
     """A task that was submitted."""
 
     task_id: TaskId
     op: Op
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
 
 
 class SubmittedOne(_Shape):
@@ -158,9 +199,8 @@ class SubmittedOne(_Shape):
 
     op: Annotated[str, Field(examples=["resize"])]
     task_id: Annotated[str | None, Field(description="Null where it was refused.", examples=[_ID])]
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
     problem: Annotated[Problem | None, Field(description="Why it was refused; else null.")]
 
 
@@ -214,6 +254,45 @@ class StreamError(_Wrong):
 
     type: Annotated[Literal["error"], Field(description="No event of a tape has this type.")]
     retry_ms: Annotated[int, Field(description="Milliseconds until a reader comes back.")]
+
+
+class MessageBody(BaseModel):
+    """A message for a task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    body: Annotated[Any, Field(description="Any JSON value: what its runner is given.")]
+
+
+class Sent(_Shape):
+    """A message that is in the inbox of its task."""
+
+    task_id: TaskId
+    n: Annotated[int, Field(description="Which one of its task it is, from 1.")]
+    key: Annotated[
+        str, Field(description="What names it: the 'Idempotency-Key', or one made here.")
+    ]
+    new: Annotated[bool, Field(description="False where it was there, by its key.")]
+
+
+class Message(_Shape):
+    """A message to a task."""
+
+    n: int
+    key: str
+    body: Any
+    sent_at: Time
+    taken_seq: Annotated[
+        int | None, Field(description="Where it is on the tape; null where no attempt took it.")
+    ]
+
+
+class Messages(_Shape):
+    """A page of a task's messages, by number."""
+
+    task_id: TaskId
+    messages: list[Message]
+    next: Annotated[int | None, Field(description="Send it as 'after' for the next page.")]
 
 
 class Tape(_Shape):
@@ -428,6 +507,7 @@ class ScheduleRow(_Shape):
     timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
     priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
+    tags: Annotated[list[str], Field(description="Of its tasks.")]
     queue: Annotated[str | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
@@ -506,6 +586,21 @@ class SubmitBody(_Body):
     priority: Annotated[
         int | None,
         Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
+    ] = None
+    tags: Tags = []
+    unique_key: Annotated[
+        str | None,
+        Field(
+            description="While a task of the op with this key has not ended, the answer is that "
+            "task, and none is made."
+        ),
+    ] = None
+    concurrency_key: Annotated[
+        str | None,
+        Field(
+            description="Of its op no more tasks with this key run at once, over the whole store, "
+            "than the op has slots. Default: that of all without one."
+        ),
     ] = None
     queue: Annotated[
         str | None, Field(description="Which workers take it. Default: as the op has it.")
@@ -610,6 +705,7 @@ class ScheduleBody(_Body):
     priority: Annotated[
         int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
+    tags: Tags = []
     queue: Annotated[str | None, Field(description="Of its tasks. Default: as the op has it.")] = (
         None
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tapescope.http.api.schemas import SubmitOne
     from tapescope.manager import TaskHandle
+    from tapescope.model.messages import Sent
     from tapescope.store.flush import CancelAnswer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "name_ops",
     "reach",
     "retry_task",
+    "send_message",
     "submit_task",
     "submit_tasks",
 ]
@@ -66,10 +68,13 @@ async def submit_task(
     timeout: float | None = None,  # noqa: ASYNC109  # the task's
     retries: int | None = None,
     priority: int | None = None,
+    tags: Sequence[str] = (),
     queue: str | None = None,
     delay: float | None = None,
     run_at: datetime | None = None,
     idempotency_key: str | None = None,
+    unique_key: str | None = None,
+    concurrency_key: str | None = None,
 ) -> TaskHandle:
     """Submit a task by the name of its op. Raises ``Refused``, and what ``TaskManager.submit``
     raises; ``OpNotRegistered`` for an op that neither this server nor a worker has registered."""
@@ -83,10 +88,13 @@ async def submit_task(
                 timeout=timeout,
                 retries=retries,
                 priority=priority,
+                tags=tags,
                 queue=queue,
                 delay=delay,
                 run_at=run_at,
                 idempotency_key=idempotency_key,
+                unique_key=unique_key,
+                concurrency_key=concurrency_key,
             )
         became.append(_tell_made(handle))
     return handle
@@ -144,10 +152,13 @@ async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskH
             timeout=one.timeout,
             retries=one.retries,
             priority=one.priority,
+            tags=one.tags,
             queue=one.queue,
             delay=one.delay,
             run_at=parse_time("run_at", one.run_at),
             idempotency_key=one.idempotency_key,
+            unique_key=one.unique_key,
+            concurrency_key=one.concurrency_key,
         )
         became.append(_tell_made(handle))
     return handle
@@ -181,6 +192,18 @@ async def cancel_task(
                     await rescue_lost(store)
         became.append(answer.state.value)
     return answer, lost
+
+
+async def send_message(
+    request: Request, caller: Caller, task_id: str, body: Any, key: str | None = None
+) -> Sent:
+    """Send a message to a task: what its runner is given, as its params are. Raises what ``reach``
+    and ``TaskHandle.send`` raise."""
+    with acting(request, caller, "send", f"to task {task_id}") as became:
+        await reach(request, caller, Scope.SUBMIT, task_id)
+        sent = await state_of(request).manager.handle(task_id).send(body, key=key)
+        became.append(f"message {sent.n}" + ("" if sent.new else ", which was there"))
+    return sent
 
 
 async def retry_task(

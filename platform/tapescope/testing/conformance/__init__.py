@@ -29,6 +29,8 @@ try:
                 "arrivals",
                 "backlog",
                 "claims",
+                "context",
+                "engines",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -36,6 +38,7 @@ try:
                 "leases",
                 "life",
                 "maintenance",
+                "messages",
                 "notifications",
                 "opening",
                 "ops",
@@ -45,15 +48,19 @@ try:
                 "races",
                 "reading",
                 "schedules",
+                "slots",
                 "suite",
                 "tape",
                 "traces",
+                "unique_keys",
             )
         )
     )
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
+    from tapescope.testing.conformance.context import ContextConformance
+    from tapescope.testing.conformance.engines import EnginesConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -61,6 +68,7 @@ try:
     from tapescope.testing.conformance.leases import LeasesConformance
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
+    from tapescope.testing.conformance.messages import MessagesConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
@@ -70,9 +78,11 @@ try:
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
+    from tapescope.testing.conformance.slots import SlotsConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
     from tapescope.testing.conformance.traces import TracesConformance
+    from tapescope.testing.conformance.unique_keys import UniqueKeysConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -82,6 +92,8 @@ __all__ = [
     "ArrivalsConformance",
     "BacklogConformance",
     "ClaimsConformance",
+    "ContextConformance",
+    "EnginesConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -90,6 +102,7 @@ __all__ = [
     "LifeConformance",
     "MaintenanceConformance",
     "MakeBackend",
+    "MessagesConformance",
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
@@ -99,11 +112,13 @@ __all__ = [
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
+    "SlotsConformance",
     "StoreConformance",
     "StoreSuite",
     "Stores",
     "TapeConformance",
     "TracesConformance",
+    "UniqueKeysConformance",
 ]
 
 
@@ -114,15 +129,20 @@ class StoreConformance(
     TracesConformance,
     InputConformance,
     ReadingConformance,
+    ContextConformance,
     ClaimsConformance,
     RacesConformance,
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
     OrderConformance,
+    UniqueKeysConformance,
+    SlotsConformance,
     PausesConformance,
+    EnginesConformance,
     QueuesConformance,
     SchedulesConformance,
+    MessagesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,

@@ -132,6 +132,21 @@ class NotificationsConformance(StoreSuite):
 
         assert page.events[1].body == {"message": "news"}
 
+    async def test_the_end_of_what_waits_is_told_by_another_instance(
+        self, store: TaskStore, second_store: TaskStore
+    ) -> None:
+        """A follower of a pending task learns that another process has cancelled it."""
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        with store.changes(task.task_id) as subscription:
+            async with asyncio.timeout(10):
+                await anext(subscription)  # from here on it listens
+                await second_store.request_cancel(task.task_id)
+                while (await store.read_tape(task.task_id)).final_seq is None:
+                    await anext(subscription)
+                change = await anext(subscription)
+
+        assert change.task_id in (None, task.task_id)
+
     async def test_cancel_from_another_instance_reaches_the_owner(
         self, store: TaskStore, second_store: TaskStore
     ) -> None:

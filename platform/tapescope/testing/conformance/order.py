@@ -59,6 +59,24 @@ class OrderConformance(StoreSuite):
         assert claimed == [task.task_id for task in due]
         assert await store.claim_due(OWNER, OPS, 1, LEASE) == []
 
+    async def test_a_claim_goes_on_with_the_longest_due_of_the_next_priority(
+        self, store: TaskStore
+    ) -> None:
+        """Of every op, for as many as the higher priority has left room for."""
+        now = store.clock.now()
+        for a, b in (OPS, OPS[::-1]):
+            waiting = [(a, 1), (a, 0), (b, 0), (a, 0), (b, 0), (a, 0)]
+            new = [
+                NewTask(new_task_id(), op, run_at=now - HOUR + n, priority=priority)
+                for n, (op, priority) in enumerate(waiting)
+            ]
+            await asyncio.gather(*(store.create(one) for one in new))
+            claims = [await store.claim_due(OWNER, OPS, 3, LEASE) for _ in range(2)]
+
+            assert [[claim.task.task_id for claim in some] for some in claims] == [
+                [one.task_id for one in part] for part in (new[:3], new[3:])
+            ]
+
     async def test_what_is_due_later_holds_up_nothing(self, store: TaskStore) -> None:
         """A task of a high priority that is due in an hour waits behind all that are due now."""
         now = store.clock.now()

@@ -10,7 +10,7 @@ import pytest
 from tapescope.errors import BadSetting
 from tapescope.model.backlog import OpBacklog
 from tapescope.model.ops import KnownOp
-from tapescope.model.tasks import PRIORITIES, ErrorInfo, NewTask, Task, TaskStatus
+from tapescope.model.tasks import PRIORITIES, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
@@ -191,6 +191,28 @@ class QueuesConformance(StoreSuite):
 
         assert [one.unserved for one in backlog.ops] == [()] * 5
         assert await claim(store, ["bulk"]) == []
+
+    async def test_a_slot_goes_by_the_order_of_its_key_whatever_the_queue(
+        self, store: TaskStore
+    ) -> None:
+        """To the task that is due first, though the claim does not take it: it waits with its slot
+        for a worker of its queue, and tasks of another key go by it."""
+        await store.ops.register([KnownOp("work", max_concurrent=1)])
+        now = store.clock.now()
+        first = await make(store, "bulk", concurrency_key="k", run_at=now - HOUR)
+        second = await make(store, "mail", concurrency_key="k", run_at=now - HOUR // 2)
+        other = await make(store, "mail", concurrency_key="other")
+        by = await claim(store, ["mail"])
+        (held,) = await store.claim_due(OWNER, OPS, 5, LEASE, queues=["bulk"])
+        full = await claim(store, None)
+        await store.finish_if_running(held.attempt, FinalEvent.succeeded(None))
+        left = await claim(store, ["bulk"])
+        then = await claim(store, ["mail"])
+
+        assert by == [other.task_id]
+        assert held.task.task_id == first.task_id
+        assert (full, left) == ([], [])
+        assert then == [second.task_id]
 
 
 async def make(store: TaskStore, queue: str, **given: object) -> Task:

@@ -4,6 +4,7 @@
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
 -- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
+-- Parked tasks are given the slots of their keys that are free, and are due then.
 -- What begins with a slash among x_ops is a queue that tasks are taken from; older versions send none, and take from all.
 -- All of them, as the queue NULL, are a look of its own, in the index that knows no queues, so that a worker which takes
 -- all pays nothing for how many there are. Of one queue the look is in an index of its own, by an expression: no plan can
@@ -40,28 +41,29 @@ BEGIN
     IF cardinality(x_queues) = 0 THEN
         x_queues := '{NULL}';
     END IF;
+    PERFORM admit_parked(x_ops, x_limit);
     -- Of each op the first task of each priority that waits, a look in the index each: so the priorities of which
     -- something is due, and what is due later is not walked, however much of it there is.
     WITH RECURSIVE first AS (
         SELECT o.op, q.queue, d.priority, d.run_at FROM unnest(x_ops) AS o(op)
          CROSS JOIN unnest(x_queues) AS q(queue)
          CROSS JOIN LATERAL ((SELECT t.priority, t.run_at FROM tasks t
-                               WHERE q.queue IS NULL AND t.status = 'pending' AND t.op = o.op
+                               WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                               UNION ALL
                              (SELECT t.priority, t.run_at FROM tasks t
-                               WHERE q.queue IS NOT NULL AND t.status = 'pending'
+                               WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
                                  AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
          UNION ALL
         SELECT f.op, f.queue, d.priority, d.run_at FROM first f
          CROSS JOIN LATERAL ((SELECT t.priority, t.run_at FROM tasks t
-                               WHERE f.queue IS NULL AND t.status = 'pending' AND t.op = f.op
+                               WHERE f.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = f.op
                                  AND t.priority < f.priority
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                               UNION ALL
                              (SELECT t.priority, t.run_at FROM tasks t
-                               WHERE f.queue IS NOT NULL AND t.status = 'pending' AND t.priority < f.priority
+                               WHERE f.queue IS NOT NULL AND t.status = 'pending' AND t.engine = '' AND t.priority < f.priority
                                  AND (t.op || '/' || t.queue) COLLATE "C" = f.op || '/' || f.queue
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
     )
@@ -92,12 +94,12 @@ BEGIN
                FROM (SELECT o.op, q.queue FROM unnest(x_ops) AS o(op)
                       CROSS JOIN unnest(x_queues) AS q(queue)
                       CROSS JOIN LATERAL ((SELECT t.run_at, t.id FROM tasks t
-                                            WHERE q.queue IS NULL AND t.status = 'pending' AND t.op = o.op
+                                            WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
                                               AND t.priority = level AND t.run_at <= now
                                             ORDER BY t.run_at, t.id LIMIT x_limit)
                                            UNION ALL
                                           (SELECT t.run_at, t.id FROM tasks t
-                                            WHERE q.queue IS NOT NULL AND t.status = 'pending'
+                                            WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
                                               AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
                                               AND t.priority = level AND t.run_at <= now
                                             ORDER BY t.run_at, t.id LIMIT x_limit)) d
@@ -111,7 +113,7 @@ BEGIN
             SELECT array_agg(d.id) INTO these
               FROM (SELECT a.id
                       FROM (SELECT t.id FROM tasks t
-                             WHERE share.queue IS NULL AND t.status = 'pending' AND t.op = share.op
+                             WHERE share.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = share.op
                                AND t.priority = level AND t.run_at <= now AND t.id <> ALL (picked)
                              ORDER BY t.run_at, t.id
                              LIMIT least(share.n, x_limit - cardinality(picked))
@@ -119,7 +121,7 @@ BEGIN
                      UNION ALL
                     SELECT b.id
                       FROM (SELECT t.id FROM tasks t
-                             WHERE share.queue IS NOT NULL AND t.status = 'pending'
+                             WHERE share.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
                                AND (t.op || '/' || t.queue) COLLATE "C" = share.op || '/' || share.queue
                                AND t.priority = level AND t.run_at <= now AND t.id <> ALL (picked)
                              ORDER BY t.run_at, t.id

@@ -38,13 +38,13 @@ BEGIN
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE asked.queue IS NULL AND d.status = 'pending' AND d.op = asked.op
+                 WHERE asked.queue IS NULL AND d.status = 'pending' AND d.engine = '' AND d.op = asked.op
                    AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE asked.queue IS NOT NULL AND d.status = 'pending'
+                 WHERE asked.queue IS NOT NULL AND d.status = 'pending' AND d.engine = ''
                    AND (d.op || '/' || d.queue) COLLATE "C" = asked.op || '/' || asked.queue
                    AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS of_queue

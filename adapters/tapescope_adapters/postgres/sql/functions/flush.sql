@@ -17,6 +17,8 @@
 -- attempt_released is written as the cancelled final; the others' tasks are pending again before the cancels
 -- of this very flush come, so that these end them.
 --
+-- The answer says which of the tasks that ended have messages that they did not take (untaken).
+--
 -- Who listens is told with a 'w' that tasks were created, or that an attempt gave its task up. (One that
 -- is overruled by a cancel comes here as a final.) A create that met a task that stood there costs a
 -- worker one look. Nobody is told with tapescope.quiet on, as it is while the server's queue is full.
@@ -61,6 +63,8 @@ DECLARE
     askers      text[];
     cancel_facts json[];
     met         json;
+    ended       bigint[];
+    untaken     json;
     one         record;
 BEGIN
     INSERT INTO lanes AS l (lane, number, touched) VALUES (flush.lane, flush.number, now)
@@ -78,6 +82,7 @@ BEGIN
             SELECT t.id FROM unnest(cancels[1]::uuid[]) AS x(task_id)
              CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE t.task_id = x.task_id LIMIT 1) t);
     END IF;
+    PERFORM lock_limits(keys);
     -- Lock the tasks, in one order, so that two flushes never wait for each other; and see which rows
     -- are not of a running attempt, by what the lock shows. A FULL JOIN reads both sides to the end.
     SELECT array_agg(r.place::integer) FILTER (WHERE r.place IS NOT NULL) INTO failed
@@ -112,19 +117,28 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, owner, lease_expires_at, priority, queue, created_at)
+                               run_at, owner, lease_expires_at, priority, tags, parent_id,
+                               cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
+                               created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
-                   coalesce(c.run_at, now), c.owner,
+                   CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
+                        ELSE 253402300799999999 END, c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
-                   coalesce(c.priority, 0), coalesce(c.queue, 'default'), now
+                   coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
+                   c.unique_key, c.concurrency_key,
+                   CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END,
+                   coalesce(c.engine, ''), coalesce(c.queue, 'default'), now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
-                          creates[11]::smallint[], string_to_array(creates[12], E'\x1e'))
+                          creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
+                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[],
+                          string_to_array(creates[18], E'\x1e'))
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority, queue)
+                        owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
+                        concurrency_key, engine, queue)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -133,22 +147,25 @@ BEGIN
             -- Some stood there already: which are new, and who holds the place of the others.
             WITH found AS MATERIALIZED (
                 SELECT c.place, CASE WHEN t.id = ANY (made) AND t.first = c.place THEN t.id END AS key,
-                       coalesce(k.task, t.task) AS task
+                       coalesce(k.task, t.task, u.task) AS task
                   FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
-                              creates[6]::text[]) WITH ORDINALITY
-                       AS c(task_id, op, idempotency_key, place)
+                              creates[6]::text[], creates[15]::text[]) WITH ORDINALITY
+                       AS c(task_id, op, idempotency_key, unique_key, place)
                   LEFT JOIN LATERAL (SELECT t.id, to_json(t) AS task,
                                             array_position(creates[1]::uuid[], t.task_id) AS first
                                        FROM tasks t WHERE t.task_id = c.task_id LIMIT 1) t ON true
                   LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
                                       WHERE t.op = c.op AND t.idempotency_key = c.idempotency_key
                                       LIMIT 1) k ON true
+                  LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
+                                      WHERE t.op = c.op AND t.unique_key = c.unique_key
+                                        AND t.status IN ('pending', 'running') LIMIT 1) u ON true
             )
             SELECT array_agg(coalesce(f.key, 0) ORDER BY f.place),
                    json_object_agg(f.place - 1, f.task) FILTER (WHERE f.key IS NULL)
               INTO made, existing FROM found f;
             IF existing::jsonb @? '$.* ? (@ == null)' THEN
-                RAISE EXCEPTION 'a task in the way was deleted meanwhile' USING ERRCODE = '40001';
+                RAISE EXCEPTION 'a task in the way was deleted meanwhile, or has ended' USING ERRCODE = '40001';
             END IF;
         END IF;
     END IF;
@@ -208,7 +225,7 @@ BEGIN
                           WHERE r.place <> ALL (failed) GROUP BY r.task_id) s);
     END IF;
     IF won_id IS NOT NULL THEN
-        news := concat_ws(',', news, (
+        news := concat_ws(',', nullif(news, ''), (
             SELECT string_agg(w.task_id || ':' || w.seq, ',')
               FROM unnest(won_task_id, starts) AS w(task_id, seq)));
     END IF;
@@ -217,7 +234,10 @@ BEGIN
         UPDATE tasks t
            SET status = 'pending', owner = g.owner, claimed_at = NULL,
                lease_expires_at = coalesce(g.run_at, now) + g.lease,
-               run_at = coalesce(g.run_at, now), retries_spent = t.retries_spent + g.spends
+               run_at = CASE WHEN t.concurrency_key IS NULL THEN coalesce(g.run_at, now)
+                             ELSE 253402300799999999 END,
+               parked_at = CASE WHEN t.concurrency_key IS NOT NULL THEN coalesce(g.run_at, now) END,
+               retries_spent = t.retries_spent + g.spends
           FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[],
                       give_ups[4]::text[], give_ups[5]::bigint[])
                AS g(row_at, run_at, spends, owner, lease)
@@ -238,11 +258,20 @@ BEGIN
             askers := array_append(askers, met -> 9 ->> 0);
             cancel_facts := array_append(cancel_facts, met -> 9);
             IF met ->> 0 = 'cancelled' THEN
-                news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
+                ended := ended || (SELECT t.id FROM tasks t WHERE t.task_id = one.task_id LIMIT 1);
+                news := concat_ws(',', nullif(news, ''), one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
                 signal := 'c';
             END IF;
         END LOOP;
+    END IF;
+
+    IF 'final' = ANY (r_type) THEN
+        ended := ended || ARRAY(SELECT r.key FROM unnest(r_key, r_type) WITH ORDINALITY AS r(key, type, place)
+                                 WHERE r.type = 'final' AND (r.place = ANY (failed)) IS NOT TRUE);
+    END IF;
+    IF cardinality(ended) > 0 THEN
+        untaken := find_untaken(ended);
     END IF;
 
     IF cardinality(made) > 0 OR r_type && '{attempt_failed,attempt_released}' THEN
@@ -253,14 +282,16 @@ BEGIN
         PERFORM pg_notify(current_schema(), concat_ws('|', instance,
             CASE WHEN length(news) > 7000 THEN '*' ELSE coalesce(news, '') END, signal));
     END IF;
-    IF made IS NULL AND claims IS NULL AND refused IS NULL AND overruled IS NULL AND answers IS NULL THEN
+    IF made IS NULL AND claims IS NULL AND refused IS NULL AND overruled IS NULL AND answers IS NULL
+       AND untaken IS NULL THEN
         RETURN now;
     END IF;
     reply := json_build_object('now', now, 'keys', made, 'existing', existing,
                                'claims', json_build_array(won_place, starts),
                                'refused', refused, 'overruled', overruled, 'overrulers', overrulers,
                                'overruler_facts', overruler_facts,
-                               'cancels', answers, 'askers', askers, 'cancel_facts', cancel_facts);
+                               'cancels', answers, 'askers', askers, 'cancel_facts', cancel_facts,
+                               'untaken', untaken);
     UPDATE lanes l SET answer = reply WHERE l.lane = flush.lane;
     RETURN reply;
 END $$;

@@ -4,6 +4,6 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
 BEGIN
-    PERFORM refuse('I4: a task keeps its id, op, params, key and time of creation');
+    PERFORM refuse('I4: a task keeps its id, op, params, key, tags, parent and time of creation');
     RETURN NULL;
 END $$;

@@ -1,7 +1,7 @@
 -- What waits and what runs, by op, as JSON: when it was made, when it is read, and a list for each op. One that
 -- is not older than x_fresh is told again. Else it is made anew; by one session at a time, which keeps it for
 -- the others and folds the moves, where x_write says that this one may write. Of the tasks it reads one row of
--- each priority of an op that waits, by an index, for 200 ops at the most, and those that run.
+-- each engine and priority of an op that waits, by an index, for 200 ops at the most, and those that run.
 -- It tells numbers alone, so it runs as its owner: any role of the store may ask.
 CREATE OR REPLACE FUNCTION read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 LANGUAGE plpgsql
@@ -51,14 +51,21 @@ BEGIN
       LEFT JOIN running r ON r.op = n.op
      CROSS JOIN LATERAL (
             WITH RECURSIVE waiting AS (
-                (SELECT t.priority, t.run_at FROM tasks t
+                (SELECT t.engine, t.priority, t.run_at FROM tasks t
                   WHERE t.status = 'pending' AND t.op = n.op AND c.due > 0 AND c.place <= 200
-                  ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
+                  ORDER BY t.engine, t.priority DESC, t.run_at, t.id LIMIT 1)
                  UNION ALL
-                SELECT d.priority, d.run_at FROM waiting w
-                 CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                                      WHERE t.status = 'pending' AND t.op = n.op AND t.priority < w.priority
-                                      ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+                SELECT d.engine, d.priority, d.run_at FROM waiting w
+                 CROSS JOIN LATERAL (
+                        (SELECT t.engine, t.priority, t.run_at FROM tasks t
+                          WHERE t.status = 'pending' AND t.op = n.op AND t.engine = w.engine
+                            AND t.priority < w.priority
+                          ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
+                         UNION ALL
+                        (SELECT t.engine, t.priority, t.run_at FROM tasks t
+                          WHERE t.status = 'pending' AND t.op = n.op AND t.engine > w.engine
+                          ORDER BY t.engine, t.priority DESC, t.run_at, t.id LIMIT 1)
+                         LIMIT 1) d
             )
             SELECT min(w.run_at) AS run_at FROM waiting w) first;
     IF x_write THEN

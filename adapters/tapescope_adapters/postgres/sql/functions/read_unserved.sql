@@ -1,7 +1,7 @@
 -- By op the queues in which a task of it is due and that no living worker takes, as JSON: the first three by name, of 200
 -- ops at the most. Asked of the ops alone that some worker has and none has from all queues: where no worker was given
 -- queues this reads the workers and nothing else. Of an op the first 200 queues are looked at in which something waits,
--- a step of an index each. A task that only its submitter can run waits for nobody's queue.
+-- a step of an index each. A task that only its submitter can run, and one of an engine, wait for nobody's queue.
 -- It tells names alone, so it runs as its owner, as read_backlog does: any role of the store may ask.
 CREATE OR REPLACE FUNCTION read_unserved() RETURNS text
 LANGUAGE plpgsql
@@ -25,13 +25,13 @@ BEGIN
          CROSS JOIN LATERAL (
                 WITH RECURSIVE waiting AS (
                     (SELECT t.queue, 1 AS nth FROM tasks t
-                      WHERE t.status = 'pending' AND (t.op || '/' || t.queue) COLLATE "C" > n.op || '/'
+                      WHERE t.status = 'pending' AND t.engine = '' AND (t.op || '/' || t.queue) COLLATE "C" > n.op || '/'
                         AND (t.op || '/' || t.queue) COLLATE "C" < n.op || '0'
                       ORDER BY (t.op || '/' || t.queue) COLLATE "C" LIMIT 1)
                      UNION ALL
                     SELECT d.queue, s.nth + 1 FROM waiting s
                      CROSS JOIN LATERAL (SELECT t.queue FROM tasks t
-                                          WHERE t.status = 'pending'
+                                          WHERE t.status = 'pending' AND t.engine = ''
                                             AND (t.op || '/' || t.queue) COLLATE "C" > n.op || '/' || s.queue
                                             AND (t.op || '/' || t.queue) COLLATE "C" < n.op || '0'
                                           ORDER BY (t.op || '/' || t.queue) COLLATE "C" LIMIT 1) d
@@ -43,7 +43,7 @@ BEGIN
                            AND EXISTS (SELECT FROM generate_series(-9, 9) AS p(priority)
                                         CROSS JOIN LATERAL (
                                               SELECT t.lease_expires_at FROM tasks t
-                                               WHERE t.status = 'pending'
+                                               WHERE t.status = 'pending' AND t.engine = ''
                                                  AND (t.op || '/' || t.queue) COLLATE "C" = n.op || '/' || s.queue
                                                  AND t.priority = p.priority AND t.run_at <= now
                                                ORDER BY t.run_at, t.id LIMIT 1) d

@@ -2,6 +2,7 @@
 -- wait for an owner which alone can run them, unless a worker can run their op by now. What another
 -- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
 -- whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
+-- An engine brings its tasks to a worker by itself, whatever workers tell of.
 -- All that has a lease is read only where an owner is known to be dead.
 CREATE OR REPLACE FUNCTION rescue_expired(
     x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
@@ -21,6 +22,13 @@ DECLARE
     signal text := '';
     found  json[] := '{}';
 BEGIN
+    PERFORM lock_limits(ARRAY(
+        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at <= now AND r.concurrency_key IS NOT NULL
+         UNION ALL
+        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at > 253402300799999999
+         UNION ALL
+        SELECT r.id FROM tasks r
+         WHERE cardinality(x_dead) > 0 AND r.status = 'running' AND r.owner = ANY (x_dead)));
     FOR t IN
         SELECT * FROM tasks r
          WHERE (r.status = 'running'
@@ -50,7 +58,7 @@ BEGIN
         result := CASE WHEN t.cancel_reason IS NOT NULL
                         AND t.cancel_requested_at BETWEEN -62135596800000000 AND 253402300799999999
                        THEN 'cancelled'
-                       WHEN t.retries_spent < t.retries AND t.op = ANY (x_ops) THEN 'retried'
+                       WHEN t.retries_spent < t.retries AND (t.op = ANY (x_ops) OR t.engine <> '') THEN 'retried'
                        ELSE 'failed' END;
         BEGIN
             INSERT INTO events (task, seq, attempt, offer, type, ts, body)
@@ -62,7 +70,9 @@ BEGIN
             IF result = 'retried' THEN
                 UPDATE tasks
                    SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,
-                       run_at = now, retries_spent = retries_spent + 1
+                       run_at = CASE WHEN t.concurrency_key IS NULL THEN now ELSE 253402300799999999 END,
+                       parked_at = CASE WHEN t.concurrency_key IS NOT NULL THEN now END,
+                       retries_spent = retries_spent + 1
                  WHERE id = t.id;
             END IF;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception OR SQLSTATE 'TS001' THEN

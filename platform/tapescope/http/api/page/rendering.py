@@ -18,6 +18,7 @@ from tapescope.http.api.page.payloads import show_line
 from tapescope.http.api.state import state_of
 from tapescope.model.times import format_time
 from tapescope.model.wording import (
+    describe_slot,
     describe_times,
     format_duration,
     format_relative,
@@ -94,7 +95,7 @@ def _environment() -> Environment:
         "times": describe_times,
         "number": lambda n: f"{n:,}",
     }
-    made.globals.update({"signs": SIGNS, "version": __version__})  # pyright: ignore[reportCallIssue, reportArgumentType]  # Jinja types its own alone
+    made.globals.update({"signs": SIGNS, "slot": describe_slot, "version": __version__})  # pyright: ignore[reportCallIssue, reportArgumentType]  # Jinja types its own alone
     return made
 
 

@@ -105,7 +105,9 @@ async def show_overview(request: Request) -> Response:
 
 # --- tasks ----------------------------------------------------------------------------------------
 
-_FILTERS: Final = ("status", "op", "owner", "key", "since", "until")
+_CHILDREN: Final = 20
+"""Children of a task that its page lists."""
+_FILTERS: Final = ("status", "op", "owner", "key", "tag", "parent", "since", "until")
 
 
 @router.get("/tasks")
@@ -126,6 +128,8 @@ async def show_tasks(request: Request) -> Response:
         op=query.get("op"),
         owner=query.get("owner"),
         idempotency_key=query.get("key"),
+        tag=query.get("tag"),
+        parent_id=query.get("parent"),
         since=_parse_when("since", query.get("since")),
         until=_parse_when("until", query.get("until")),
         limit=min(limit, _MOST),
@@ -184,7 +188,20 @@ async def show_task(request: Request, task_id: str) -> Response:
         task=view.task,
         part=life,
         traced=await state.manager.store.read_traced([task_id]),
+        **await _read_family(state, caller, view.task),
     )
+
+
+async def _read_family(state: ApiState, caller: Caller, task: Task) -> dict[str, Any]:
+    """The newest tasks that its runner submitted and the caller may see, with their statuses; and
+    whether there are more."""
+    page = await state.manager.store.list(parent_id=task.task_id, limit=_CHILDREN, params=False)
+    children = tuple(one for one in page.tasks if caller.may(Scope.READ, one.op))
+    return {
+        "children": children,
+        "statuses": _statuses(state, children),
+        "more_children": page.next is not None,
+    }
 
 
 async def _get(state: ApiState, caller: Caller, task_id: str) -> Task:

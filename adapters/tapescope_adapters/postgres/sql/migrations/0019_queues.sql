@@ -4,7 +4,7 @@
 ALTER TABLE tasks ADD COLUMN IF NOT EXISTS queue text NOT NULL DEFAULT 'default'
     CONSTRAINT tasks_queue_known CHECK (length(queue) BETWEEN 1 AND 128);
 CREATE INDEX tasks_due_queue ON tasks (((op || '/' || queue)) COLLATE "C", priority DESC, run_at, id)
-    WHERE status = 'pending';
+    WHERE status = 'pending' AND engine = '';
 
 -- Of an op's tasks, where their submit says nothing; of a schedule's tasks: NULL, as the op has it.
 ALTER TABLE ops ADD COLUMN IF NOT EXISTS queue text NOT NULL DEFAULT 'default';

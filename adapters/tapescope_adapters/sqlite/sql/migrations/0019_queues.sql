@@ -3,7 +3,7 @@
 -- from some queues: claims from all go by the other one, and those of older versions, which know no queues, too.
 ALTER TABLE tasks ADD COLUMN queue TEXT NOT NULL DEFAULT 'default'
     CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128);
-CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending' AND engine = '';
 
 -- Of an op's tasks, where their submit says nothing; of a schedule's tasks: NULL, as the op has it.
 ALTER TABLE ops ADD COLUMN queue TEXT NOT NULL DEFAULT 'default';

@@ -1,0 +1,59 @@
+-- name: has_look
+-- Whether a concurrency key of one of these ops is to be looked at. Nothing of ops that are paused, and of none for an
+-- owner that drains.
+SELECT EXISTS (SELECT 1 FROM json_each(:ops) AS o CROSS JOIN limit_looks l
+                WHERE l.op = o.value AND l.due_at <= :now
+                  AND o.value NOT IN (SELECT p.op FROM pauses p)
+                  AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL));
+
+-- name: find_looks
+-- The looks of these ops that are due, so many of each op, the longest due first.
+-- Differs from the Postgres version in that the rest is not one function, but done in the database's thread.
+SELECT l.op, l.due_at, l.concurrency_key
+  FROM json_each(:ops) AS o
+ CROSS JOIN limit_looks l
+ WHERE l.op = o.value
+   AND (l.due_at, l.concurrency_key) IN (SELECT k.due_at, k.concurrency_key FROM limit_looks k
+                                          WHERE k.op = o.value AND k.due_at <= :now
+                                          ORDER BY k.due_at, k.concurrency_key LIMIT 64)
+   AND o.value NOT IN (SELECT p.op FROM pauses p)
+   AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
+ ORDER BY l.due_at, l.op, l.concurrency_key LIMIT 256;
+
+-- name: forget_looks
+DELETE FROM limit_looks
+ WHERE (op, due_at, concurrency_key) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));
+
+-- name: look_again
+INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key) VALUES (?, ?, ?);
+
+-- name: count_slots
+-- How many slots an op's key has, NULL for any number, and how many of them are held.
+SELECT (SELECT o.max_concurrent FROM ops o WHERE o.op = :op),
+       coalesce((SELECT l.held FROM limits l WHERE l.op = :op AND l.concurrency_key = :key), 0);
+
+-- name: find_parked
+-- The parked tasks of an op's key that are due: the highest priority first, then the longest due. A look in the
+-- index for each priority that waits: what is due later is not walked.
+WITH RECURSIVE level(priority) AS (
+    SELECT max(priority) FROM tasks INDEXED BY tasks_parked
+     WHERE status = 'pending' AND parked_at IS NOT NULL AND op = :op AND concurrency_key = :key
+     UNION ALL
+    SELECT (SELECT d.priority FROM tasks d INDEXED BY tasks_parked
+             WHERE d.status = 'pending' AND d.parked_at IS NOT NULL AND d.op = :op AND d.concurrency_key = :key
+               AND d.priority < l.priority
+             ORDER BY d.priority DESC LIMIT 1)
+      FROM level l WHERE l.priority IS NOT NULL
+)
+SELECT t.id
+  FROM level l
+ CROSS JOIN tasks t
+ WHERE t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_parked
+                 WHERE d.status = 'pending' AND d.parked_at IS NOT NULL AND d.op = :op AND d.concurrency_key = :key
+                   AND d.priority = l.priority AND d.parked_at <= :now
+                 ORDER BY d.parked_at, d.id LIMIT :limit)
+ ORDER BY t.priority DESC, t.parked_at, t.id LIMIT :limit;
+
+-- name: admit_parked
+-- From now on they are due, and hold a slot each.
+UPDATE tasks SET run_at = parked_at, parked_at = NULL WHERE id IN (SELECT value FROM json_each(?));

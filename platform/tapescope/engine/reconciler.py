@@ -1,0 +1,128 @@
+"""The reconciler: has an engine and the store agree on what is pending.
+
+Each worker of an engine reconciles. Two that look at the same tasks ask the engine the same, which
+takes a task once; what one has confirmed the other does not find (docs/decisions/0094).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tapescope.errors import TapescopeError
+from tapescope.model.tasks import CancelReason, TaskStatus
+from tapescope.model.telemetry import LoopName
+from tapescope.service import LoopService, Vitals
+from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from tapescope.engine.port import Engine
+    from tapescope.store.port import TaskStore
+
+__all__ = ["Reconciled", "Reconciler", "reconcile"]
+
+_log = Logger("tapescope")
+
+_EVERY: Final = 10.0
+"""Seconds between two turns, less up to a half by chance: workers do not come all at once."""
+_AGAIN_IN: Final = 60.0
+"""Seconds after which an engine is asked again about a task that is pending still."""
+_PAGE: Final = 100
+"""Tasks that the engine is asked about at once."""
+_PAGES: Final = 50
+"""Pages of one turn: the rest is for the next one, or for another worker."""
+_SLACK: Final = 120.0
+"""Seconds more that a turn may take before the loop is said to be stuck."""
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """What one turn did, in tasks."""
+
+    confirmed: int = 0
+    """That the engine has, or has taken now."""
+    cancelled: int = 0
+    """That were cancelled in the engine, and are now in the store."""
+    failed: str = ""
+    """Why the turn ended early; empty where it did not."""
+
+
+async def reconcile(
+    store: TaskStore, engine: Engine, *, beat: Callable[[], object] = bool
+) -> Reconciled:
+    """One turn. Raises what the store raises.
+
+    ``beat`` is called between its steps.
+    """
+    done = Reconciled()
+    for forgotten in await engine.find_forgotten():
+        beat()
+        done.cancelled += await _cancel(store, engine, forgotten.task_id, forgotten.message)
+    for _ in range(_PAGES):
+        beat()
+        tasks = await store.engines.find_unconfirmed(engine.name, limit=_PAGE)
+        if not tasks:
+            break
+        told = await engine.confirm(tasks)
+        await store.engines.note_confirmed(told.has, again_in=_AGAIN_IN)
+        done.confirmed += len(told.has)
+        for task_id, message in told.cancelled.items():
+            done.cancelled += await _cancel(store, engine, task_id, message)
+        if told.failed:
+            done.failed = told.failed
+            break
+        if len(tasks) < _PAGE:
+            break
+    return done
+
+
+async def _cancel(store: TaskStore, engine: Engine, task_id: str, message: str) -> int:
+    """What the engine was asked holds for the task, unless it has ended; says whether it had not.
+
+    A listing of the engine's may be late: the row is looked at again.
+    """
+    task = await store.get(task_id)
+    if task.engine != engine.name or task.status is not TaskStatus.PENDING:
+        return 0  # one that runs is told of it by its worker
+    await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
+    return 1
+
+
+class Reconciler(LoopService):
+    """Takes a turn every ten seconds, and at once when ``wake`` is called."""
+
+    def __init__(self, store: TaskStore, engine: Engine) -> None:
+        vitals = Vitals(
+            LoopName.RECONCILER, store.telemetry.loop_failed, _EVERY + store.patience + _SLACK
+        )
+        super().__init__("tapescope-reconciler", vitals)
+        self._store, self._engine = store, engine
+        self._woken = asyncio.Event()
+        self._told = ""
+
+    def wake(self) -> None:
+        """Take the next turn now."""
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            self.vitals.beat()
+            try:
+                done = await reconcile(self._store, self._engine, beat=self.vitals.beat)
+                failed = done.failed
+            except TapescopeError as error:
+                failed = str(error)
+            if failed and failed != self._told:
+                _log.warning("The tasks of %s cannot be reconciled: %s", self._engine.name, failed)
+            elif self._told and not failed:
+                _log.info("The tasks of %s are reconciled again.", self._engine.name)
+            self._told = failed
+            try:
+                async with asyncio.timeout(_EVERY * random.uniform(0.5, 1.0)):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass  # nobody woke it: the next turn is due

@@ -1,0 +1,409 @@
+"""Engines, as a manager meets them: what is theirs, how it is brought, and what cannot be one."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from tapescope import (
+    BadEngineUrl,
+    BadSetting,
+    EngineUnfit,
+    Reporter,
+    TaskCancelled,
+    TaskManager,
+    UnknownEngine,
+)
+from tapescope.engine import (
+    Again,
+    Confirmation,
+    Desk,
+    Ended,
+    Engine,
+    EngineReport,
+    EngineServer,
+    Forgotten,
+    Held,
+    HeldReason,
+    Unknown,
+    find_engine,
+    reconcile,
+)
+from tapescope.model.tasks import NewTask, Task, TaskStatus
+from tapescope.store.validation import new_task_id
+from tapescope.testing import MemoryBackend, MemoryStore, until
+from tapescope.testing.polling import settle_loop
+
+
+class _Server(EngineServer):
+    """Brings what is in the engine's queue, one after the other, each until it has ended."""
+
+    def __init__(self, engine: QueueEngine, desk: Desk) -> None:
+        super().__init__("queue")
+        self._engine, self.desk = engine, desk
+        self._bringing: asyncio.Task[None] | None = None
+
+    def _begin(self) -> None:
+        self._bringing = asyncio.get_running_loop().create_task(self._bring())
+
+    async def _bring(self) -> None:
+        while True:
+            task_id = await self._engine.queue.get()
+            answer = await self.desk.attempt(task_id)
+            self._engine.answers.append(answer)
+            if isinstance(answer, (Again, Held)):
+                asyncio.get_running_loop().call_later(
+                    min(answer.wait, 0.05), self._engine.queue.put_nowait, task_id
+                )
+
+    def stop_taking(self) -> None:
+        pass
+
+    async def _end(self) -> None:
+        assert self._bringing is not None
+        self._bringing.cancel()
+
+
+class QueueEngine(Engine):
+    """A queue in this process: as small as an engine can be."""
+
+    name = "queue"
+    address = "queue://here"
+
+    def __init__(self) -> None:
+        self.queue = asyncio.Queue[str]()
+        self.answers: list[object] = []
+        self.lossy = False
+        """Whether what is dispatched gets lost."""
+        self.known: dict[str, str | None] = {}
+        """By id what was said when it was cancelled there, if it was."""
+        self.forgotten: list[str] = []
+        self.server: _Server | None = None
+
+    async def open(self, store_id: str) -> None:
+        self.store_id = store_id
+
+    async def aclose(self) -> None:
+        pass
+
+    def dispatch(self, task: Task) -> None:
+        if not self.lossy and task.task_id not in self.known:
+            self.known[task.task_id] = None
+            self.queue.put_nowait(task.task_id)
+
+    def forget(self, task_id: str) -> None:
+        self.forgotten.append(task_id)
+
+    def serve(self, desk: Desk) -> EngineServer:
+        self.server = _Server(self, desk)
+        return self.server
+
+    async def confirm(self, tasks: Sequence[Task]) -> Confirmation:
+        if self.lossy:
+            return Confirmation(failed="it is away")
+        for task in tasks:
+            self.dispatch(task)
+        said = {task.task_id: self.known[task.task_id] for task in tasks}
+        cancelled = {task_id: why for task_id, why in said.items() if why is not None}
+        return Confirmation([one for one in said if one not in cancelled], cancelled)
+
+    async def find_forgotten(self) -> Sequence[Forgotten]:
+        return [Forgotten(one, why) for one, why in self.known.items() if why is not None]
+
+    async def report(self, ops: Sequence[str]) -> EngineReport:
+        return EngineReport(self.address, "1", {}, {})
+
+    @property
+    def desk(self) -> Desk:
+        """Of the manager that works."""
+        assert self.server is not None
+        return self.server.desk
+
+
+@pytest.fixture
+def engine() -> QueueEngine:
+    """An engine of the test's own."""
+    return QueueEngine()
+
+
+@pytest_asyncio.fixture
+async def manager(engine: QueueEngine) -> AsyncGenerator[TaskManager]:
+    """A manager that works, with two ops."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, cancel_grace=0.5, lease=30.0)
+
+        @manager.op("double")
+        async def double(report: Reporter, n: int) -> int:
+            return 2 * n
+
+        @manager.op("waits", max_running=1)
+        async def waits(report: Reporter) -> None:
+            await asyncio.Event().wait()
+
+        async with manager:
+            yield manager
+
+
+async def test_it_brings_what_was_submitted_by_name(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """No claim of due tasks took it, and its end is as ever."""
+    handle = await manager.submit("double", params={"n": 4})
+
+    assert await handle.result(timeout=10) == 8
+    assert (await handle.status()).engine == "queue"
+    await until(lambda: [type(one) for one in engine.answers] == [Ended])
+
+
+async def test_what_was_submitted_without_an_engine_is_claimed_as_ever(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """By a process that knows none, or before there was one; and callables stay here."""
+    async with TaskManager(manager.store, work=False) as plain:
+        handle = await plain.submit("double", params={"n": 1})
+        assert await plain.handle(handle.task_id).result(timeout=10) == 2
+
+    async def own(report: Reporter) -> str:
+        return "here"
+
+    mine = await manager.submit("own", own)
+
+    assert await mine.result(timeout=10) == "here"
+    assert (await mine.status()).engine is None
+    assert engine.answers == []
+
+
+async def test_the_reconciler_brings_what_got_lost(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """The pending row is the outbox: while the engine is away it waits, and is overdue."""
+    engine.lossy = True
+    handle = await manager.submit("double", params={"n": 5})
+    away = await reconcile(manager.store, engine)
+    overdue = await manager.store.engines.count_overdue("queue", late=0)
+    engine.lossy = False
+    found = await reconcile(manager.store, engine)
+
+    assert (away.failed, overdue.tasks, found.confirmed) == ("it is away", 1, 1)
+    assert await handle.result(timeout=10) == 10
+
+
+async def test_what_was_cancelled_there_while_it_waited_is_cancelled_here(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """With what was said there; a second turn finds nothing more."""
+    engine.lossy = True
+    handle = await manager.submit("double", params={"n": 5})
+    engine.known[handle.task_id] = "too dear"
+    done = [await reconcile(manager.store, engine) for _ in range(2)]
+    with pytest.raises(TaskCancelled, match="too dear"):
+        await handle.result(timeout=10)
+    cancel = (await handle.status()).cancel
+
+    assert [one.cancelled for one in done] == [1, 0]
+    assert cancel is not None
+    assert cancel.by == "queue"
+
+
+async def test_what_is_cancelled_here_while_it_waits_is_forgotten_there(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """It need not be brought any more."""
+    handle = await manager.submit("double", params={"n": 5}, delay=3_600)
+    await handle.cancel("not wanted")
+
+    assert engine.forgotten == [handle.task_id]
+
+
+async def test_who_brings_a_task_twice_waits_for_its_one_run(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """A second bringer is attached to the run that goes on here."""
+    handle = await manager.submit("waits")
+    await until(lambda: engine.desk.find_place(handle.task_id))
+    second = asyncio.ensure_future(engine.desk.attempt(handle.task_id))
+    await settle_loop(100)
+    assert not second.done()
+    await handle.cancel("enough")
+    answer = await asyncio.wait_for(second, 10)
+    task = await handle.status()
+
+    assert isinstance(answer, Ended)
+    assert answer.task.status is TaskStatus.CANCELLED
+    assert task.attempt == 1
+
+
+async def test_the_lease_decides_who_has_a_task(manager: TaskManager, engine: QueueEngine) -> None:
+    """One that another owner runs is held back for what is left of the lease; when that is over it
+    is taken from it, and a retry is spent."""
+    engine.lossy = True
+    store = manager.store
+    new = NewTask(new_task_id(), "double", {"n": 1}, retries=1, engine="queue")
+    task, _ = await store.create(new)
+    assert await store.claim_if_pending(task, "another", 20.0) is not None
+    held = await engine.desk.attempt(task.task_id)
+    assert isinstance(store.backend, MemoryBackend)
+    record = store.backend.find(task.task_id)
+    assert record is not None
+    record.task = replace(record.task, lease_expires_us=store.clock.now() - 1)
+    taken = await engine.desk.attempt(task.task_id)
+    row = await store.get(task.task_id)
+
+    assert isinstance(held, Held)
+    assert (held.reason, 15 < held.wait <= 20) == (HeldReason.LEASE, True)
+    assert isinstance(taken, (Ended, Again))
+    assert row.retries_spent == 1
+
+
+async def test_a_task_is_held_that_cannot_begin_here(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """No slot of its op, a pause, a time that has not come, an op of others, no such task."""
+    await manager.pause("double")
+    first = await manager.submit("waits")
+    await until(lambda: engine.desk.find_place(first.task_id))
+    second = await manager.submit("waits")
+    later = await manager.submit("double", params={"n": 1}, delay=100)
+    engine.lossy = True
+    paused = await manager.submit("double", params={"n": 1})
+    strange = await manager.submit("strange")
+    attempt = engine.desk.attempt
+    async with asyncio.timeout(10):
+        answers = [await attempt(one.task_id) for one in (second, later, paused)]
+        unknown = [await attempt(one) for one in (strange.task_id, new_task_id())]
+
+    assert [one.reason for one in answers if isinstance(one, Held)] == [
+        *(HeldReason.NO_SLOT, HeldReason.NOT_DUE, HeldReason.PAUSED)
+    ]
+    assert [type(one) for one in unknown] == [Unknown, Unknown]
+
+
+async def test_a_release_says_why_on_the_tape(manager: TaskManager, engine: QueueEngine) -> None:
+    """No retry is spent, and the engine brings it again."""
+    handle = await manager.submit("waits")
+    await until(lambda: engine.desk.find_place(handle.task_id))
+    engine.desk.release(handle.task_id, "it was paused there")
+
+    async def again() -> bool:
+        return (await handle.status()).attempt == 2
+
+    await until(again)
+    tape = await handle.tape()
+
+    assert (await handle.status()).retries_spent == 0
+    assert [event.body for event in tape.events if event.type == "attempt_released"] == [
+        {"message": "it was paused there"}
+    ]
+    await handle.cancel("enough")
+
+
+async def test_tasks_in_a_callers_transaction_are_told_of_when_they_are_announced(
+    postgres_url: str, engine: QueueEngine
+) -> None:
+    """What was rolled back is not there to be told of."""
+    import asyncpg
+
+    async with TaskManager(postgres_url, engine=engine, work=False) as manager:
+        conn = await asyncpg.connect(postgres_url.partition("&schema=")[0])
+        try:
+            rolled = conn.transaction()
+            await rolled.start()
+            await manager.submit("double", connection=conn)
+            await rolled.rollback()
+            async with conn.transaction():
+                kept = await manager.submit("double", connection=conn)
+            assert engine.queue.empty()
+            await manager.announce()
+        finally:
+            await conn.close()
+
+        assert [engine.queue.get_nowait() for _ in range(engine.queue.qsize())] == [kept.task_id]
+        assert (await kept.status()).engine == "queue"
+
+
+async def test_who_opens_a_manager_twice_at_once_opens_its_engine_once(
+    engine: QueueEngine,
+) -> None:
+    """And once more in its next life."""
+    opened: list[str] = []
+    open_once = engine.open
+
+    async def note(store_id: str) -> None:
+        opened.append(store_id)
+        await open_once(store_id)
+
+    engine.open = note  # type: ignore[method-assign]  # counts the calls
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0)
+        await asyncio.gather(manager.open(), manager.open())
+        await manager.aclose()
+        assert len(opened) == 1
+        await manager.open()
+        await manager.aclose()
+
+    assert len(set(opened)) == 1
+    assert len(opened) == 2
+
+
+def test_a_store_of_one_host_is_refused(sqlite_url: str, engine: QueueEngine) -> None:
+    """Its workers could not share it."""
+    with pytest.raises(EngineUnfit, match=r"of one host\. Use a PostgreSQL store"):
+        TaskManager(sqlite_url, engine=engine)
+
+
+class _Plain(MemoryBackend):
+    """A store that knows of no engines."""
+
+    @property
+    def keeps_engines(self) -> bool:
+        return False
+
+
+async def test_a_store_that_keeps_no_engines_refuses_a_task_of_one(engine: QueueEngine) -> None:
+    """Its workers would claim it."""
+    async with MemoryStore(backend=_Plain()) as store:
+        with pytest.raises(BadSetting, match="keeps no engines"):
+            await store.create(NewTask(new_task_id(), "double", engine="queue"))
+        with pytest.raises(EngineUnfit, match="keeps no engines"):
+            TaskManager(store, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("somewhere", BadEngineUrl),
+        ("kafka://here", UnknownEngine),
+        ("temporal://user:secret@host:7233/shop", BadEngineUrl),
+        ("temporal://:7233/shop", BadEngineUrl),
+        ("temporal://host/shop?tls=1", BadEngineUrl),
+    ],
+)
+def test_a_url_that_names_no_engine_is_refused(url: str, error: type[Exception]) -> None:
+    """No secret of it is shown."""
+    with pytest.raises(error) as refused:
+        find_engine(url)
+
+    assert "secret" not in str(refused.value)
+
+
+def test_an_engine_without_its_extra_says_what_to_install() -> None:
+    """And tapescope is imported without it."""
+    program = (
+        "import sys; sys.modules['temporalio'] = None\n"
+        "import tapescope\n"
+        "try: tapescope.TaskManager('postgresql://h/d', engine='temporal://h')\n"
+        "except tapescope.MissingExtra as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout.strip() == (
+        "The engine on Temporal needs more packages: pip install 'tapescope[temporal]'"
+    ), done.stderr

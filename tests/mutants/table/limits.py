@@ -1,0 +1,388 @@
+"""The guards of unique keys and of slots: one open task of a key, and no more runs than a key has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.guard import MANAGER, POSTGRES, SQLITE, STORE, TAPESCOPE, Edit, Guard, row
+
+_SUITE: Final = "tests/contract/test_conformance.py"
+_GUARDS: Final = "tests/adapters/{}/test_guards.py"
+_RAW: Final = "tests/adapters/test_raw_sessions.py"
+_ATTACK: Final = "test_raw_session_cannot_break_an_invariant"
+_OF_UNIQUE: Final = "tests/manager/test_unique_keys.py"
+_OF_SLOTS: Final = "tests/manager/test_slots.py"
+_SQLITE: Final = f"{SQLITE}/sql/migrations/0017_limits.sql"
+_POSTGRES: Final = f"{POSTGRES}/sql/migrations/0017_limits.sql"
+_ADMIT: Final = f"{POSTGRES}/sql/functions/admit_parked.sql"
+_COUNT: Final = f"{POSTGRES}/sql/functions/count_slots.sql"
+_MOST: Final = "test_no_more_run_than_there_are_slots"
+_FREE: Final = "test_a_slot_is_free_when_its_attempt_ends"
+_TWO: Final = "test_two_processes_never_run_too_many"
+_ORDER: Final = "test_the_order_among_the_parked"
+
+
+def _in_sqlite(name: str) -> Edit:
+    return Edit(_SQLITE, rf"^CREATE TRIGGER {name}\b.*?^END;$", pattern=True)
+
+
+def _in_postgres(name: str) -> Edit:
+    return Edit(_POSTGRES, rf"^CREATE TRIGGER {name}\b.*?;$", pattern=True)
+
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    # --- unique keys ------------------------------------------------------------------------------
+    row(
+        "limits.unique_index_postgres",
+        "One open task an op and unique key, on PostgreSQL",
+        Edit(
+            _POSTGRES,
+            "CREATE UNIQUE INDEX tasks_unique_key_open",
+            "CREATE INDEX tasks_unique_key_open",
+        ),
+        f"{_SUITE}::TestPostgres::test_an_open_task_is_the_answer",
+        on="postgresql",
+    ),
+    row(
+        "limits.unique_index_sqlite",
+        "One open task an op and unique key, on SQLite",
+        Edit(
+            _SQLITE,
+            "CREATE UNIQUE INDEX tasks_unique_key_open",
+            "CREATE INDEX tasks_unique_key_open",
+        ),
+        f"{_GUARDS.format('sqlite')}::{_ATTACK}[insert or replace by the unique key]",
+        held_by="limits.unique_not_replaced",
+    ),
+    row(
+        "limits.unique_not_replaced",
+        "I4: INSERT OR REPLACE replaces no open task by its unique key",
+        _in_sqlite("tasks_unique_key_is_free"),
+        f"{_GUARDS.format('sqlite')}::{_ATTACK}[insert or replace by the unique key]",
+    ),
+    row(
+        "limits.unique_kept_sqlite",
+        "I4: a task keeps its unique key, on SQLite",
+        _in_sqlite("tasks_keep_unique_key"),
+        f"{_GUARDS.format('sqlite')}::{_ATTACK}[another unique key]",
+    ),
+    row(
+        "limits.unique_kept_postgres",
+        "I4: a task keeps its unique key, on PostgreSQL",
+        _in_postgres("tasks_keep_unique_key"),
+        f"{_GUARDS.format('postgres')}::{_ATTACK}[another unique key]",
+        on="postgresql",
+    ),
+    row(
+        "limits.unique_memory",
+        "A key is free when its task has ended, in memory",
+        Edit(f"{TAPESCOPE}/testing/_memory.py", " and self.records[last].outcome is None"),
+        f"{_SUITE}::TestMemory::test_a_key_is_free_when_its_task_has_ended",
+        on="memory",
+    ),
+    row(
+        "limits.unique_params",
+        "A unique key says nothing of params",
+        Edit(f"{STORE}/_results.py", "if same or by_unique_key or ", "if same or "),
+        f"{_SUITE}::TestMemory::test_an_open_task_is_the_answer",
+        on="memory",
+    ),
+    row(
+        "limits.unique_orphan",
+        "A cancelled submit by name leaves the task of a unique key, which may be another's answer",
+        Edit(f"{STORE}/_orphans.py", "call.withdrawn or others or", "call.withdrawn or"),
+        "tests/store/test_orphans.py::test_a_key_finds_what_a_cancelled_create_left[unique_key]",
+        on="memory",
+    ),
+    row(
+        "limits.unique_orphan_bound",
+        "One that nobody else can run is cancelled, and its unique key is free",
+        Edit(
+            f"{STORE}/_orphans.py",
+            "row.unique_key is not None and row.lease is None",
+            "row.unique_key is not None",
+        ),
+        "tests/store/test_orphans.py::test_a_unique_key_keeps_nothing_that_nobody_runs",
+        on="memory",
+    ),
+    row(
+        "limits.unique_runner",
+        "A callable is not run for the open task of another submit",
+        Edit(
+            f"{MANAGER}/manager.py", 'runner is None or found_by == "unique_key"', "runner is None"
+        ),
+        f"{_OF_UNIQUE}::test_a_runner_of_ones_own_is_not_run_for_another_task",
+    ),
+    row(
+        "limits.unique_retry",
+        "A retry does not answer with another task that has the unique key by then",
+        Edit(f"{MANAGER}/manager.py", 'if again.found_by == "unique_key":', "if False:"),
+        f"{_OF_UNIQUE}::test_a_retry_of_an_ended_task_keeps_the_key",
+    ),
+    row(
+        "limits.unique_client",
+        "A client tells an open task of another from its own submit, whose reply was lost",
+        Edit(
+            f"{TAPESCOPE}/client/verbs.py",
+            '(made_here and shape.get("found_by") != "unique_key")',
+            "made_here",
+        ),
+        "tests/client/test_client.py::test_a_unique_key_is_told_from_a_lost_reply",
+    ),
+    # --- slots ------------------------------------------------------------------------------------
+    row(
+        "limits.slots_memory",
+        "No more run than there are slots, in memory",
+        Edit(f"{STORE}/task_rows.py", "        if held[name] >= limit:\n", "        if False:\n"),
+        f"{_SUITE}::TestMemory::{_MOST}",
+        on="memory",
+    ),
+    row(
+        "limits.room_sqlite",
+        "A claim gives no more slots than are free, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", "else most - held", "else most"),
+        f"{_SUITE}::TestSqlite::{_FREE}",
+        held_by="limits.kept_sqlite",
+    ),
+    row(
+        "limits.room_postgres",
+        "A claim gives no more slots than are free, on PostgreSQL",
+        Edit(_ADMIT, "coalesce(most - taken,", "coalesce(most,"),
+        f"{_SUITE}::TestPostgres::{_FREE}",
+        on="postgresql",
+        held_by="limits.kept_postgres",
+    ),
+    row(
+        "limits.kept_sqlite",
+        "The database refuses a holder more than a key has slots, on SQLite",
+        _in_sqlite("limits_are_kept"),
+        f"{_RAW}::test_raw_session_takes_no_slot_that_is_held[sqlite]",
+    ),
+    row(
+        "limits.kept_postgres",
+        "The database refuses a holder more than a key has slots, on PostgreSQL",
+        Edit(_COUNT, "o.max_concurrent < taken", "false"),
+        f"{_RAW}::test_raw_session_takes_no_slot_that_is_held[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.not_due_sqlite",
+        "What is parked is not due, whoever writes it, on SQLite",
+        Edit(
+            _SQLITE,
+            r"\s+CONSTRAINT tasks_parked_is_not_due CHECK \([^;]*?\)(?=;)",
+            pattern=True,
+        ),
+        f"{_RAW}::test_raw_session_makes_nothing_due_that_is_parked[sqlite]",
+    ),
+    row(
+        "limits.not_due_postgres",
+        "What is parked is not due, whoever writes it, on PostgreSQL",
+        Edit(
+            _POSTGRES,
+            r"\s+CONSTRAINT tasks_parked_is_not_due CHECK \([^;]*?\)(?=;)",
+            pattern=True,
+        ),
+        f"{_RAW}::test_raw_session_makes_nothing_due_that_is_parked[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.key_kept_sqlite",
+        "I4: a task keeps its concurrency key, on SQLite",
+        _in_sqlite("tasks_keep_concurrency_key"),
+        f"{_GUARDS.format('sqlite')}::{_ATTACK}[another concurrency key]",
+    ),
+    row(
+        "limits.key_kept_postgres",
+        "I4: a task keeps its concurrency key, on PostgreSQL",
+        _in_postgres("tasks_keep_concurrency_key"),
+        f"{_GUARDS.format('postgres')}::{_ATTACK}[another concurrency key]",
+        on="postgresql",
+    ),
+    *(
+        row(
+            f"limits.{name.removeprefix('tasks_')}",
+            holds,
+            _in_sqlite(name),
+            test,
+        )
+        for name, holds, test in (
+            (
+                "tasks_hold_slot_new",
+                "A key is looked at when its new task is due, on SQLite",
+                f"{_SUITE}::TestSqlite::{_MOST}",
+            ),
+            (
+                "tasks_hold_slot",
+                "Who is given a slot is counted, on SQLite",
+                f"{_SUITE}::TestSqlite::{_FREE}",
+            ),
+            (
+                "tasks_free_slot",
+                "A slot is free when its attempt ends, on SQLite",
+                f"{_SUITE}::TestSqlite::{_FREE}",
+            ),
+            (
+                "tasks_free_slot_deleted",
+                "The slot of a task that is deleted is free, on SQLite",
+                f"{_RAW}::test_a_deleted_task_gives_its_slot_back[sqlite]",
+            ),
+            (
+                "tasks_look_when_due",
+                "A key is looked at when its retry is due, on SQLite",
+                f"{_SUITE}::TestSqlite::test_what_gave_its_slot_up_waits_for_one",
+            ),
+            (
+                "ops_change_slots",
+                "More slots are given at once, on SQLite",
+                f"{_SUITE}::TestSqlite::test_an_op_may_change_its_slots",
+            ),
+        )
+    ),
+    *(
+        row(
+            f"limits.{name.removeprefix('tasks_').removeprefix('limit_')}_pg",
+            holds,
+            _in_postgres(name),
+            test,
+            on="postgresql",
+        )
+        for name, holds, test in (
+            (
+                "tasks_hold_slot_new",
+                "A key is looked at when its new task is due, on PostgreSQL",
+                f"{_SUITE}::TestPostgres::{_MOST}",
+            ),
+            (
+                "tasks_hold_slot",
+                "Who has a slot is counted, on PostgreSQL",
+                f"{_SUITE}::TestPostgres::{_FREE}",
+            ),
+            (
+                "tasks_free_slot_deleted",
+                "The slot of a task that is deleted is free, on PostgreSQL",
+                f"{_RAW}::test_a_deleted_task_gives_its_slot_back[postgresql]",
+            ),
+            (
+                "ops_change_slots",
+                "More slots are given at once, on PostgreSQL",
+                f"{_SUITE}::TestPostgres::test_an_op_may_change_its_slots",
+            ),
+            (
+                "limits_no_truncate",
+                "I4: the slots are not truncated",
+                f"{_GUARDS.format('postgres')}::{_ATTACK}[truncate of the slots]",
+            ),
+            (
+                "limit_looks_no_truncate",
+                "I4: the looks are not truncated",
+                f"{_GUARDS.format('postgres')}::{_ATTACK}[truncate of the looks]",
+            ),
+        )
+    ),
+    row(
+        "limits.one_count",
+        "There is one count of a key",
+        Edit(_POSTGRES, r",\s+CONSTRAINT limits_pkey [^\n]*", pattern=True),
+        f"{_SUITE}::TestPostgres::{_MOST}",
+        on="postgresql",
+    ),
+    row(
+        "limits.looks_passed",
+        "A look that another claim takes just now is passed over",
+        Edit(_ADMIT, "LIMIT 64 FOR UPDATE SKIP LOCKED", "LIMIT 64"),
+        f"{_SUITE}::TestPostgres::{_TWO}",
+        on="postgresql",
+    ),
+    row(
+        "limits.key_locked",
+        "A claim locks a key before it reads how many hold a slot",
+        Edit(
+            _ADMIT,
+            "l.concurrency_key = one.concurrency_key FOR NO KEY UPDATE;",
+            "l.concurrency_key = one.concurrency_key;",
+        ),
+        f"{_SUITE}::TestPostgres::{_TWO}",
+        on="postgresql",
+    ),
+    row(
+        "limits.parked_locked",
+        "A parked task that another session holds just now is passed over",
+        Edit(
+            _ADMIT,
+            "                       FOR NO KEY UPDATE SKIP LOCKED) d;",
+            "                       ) d;",
+        ),
+        f"{_SUITE}::TestPostgres::{_TWO}",
+        on="postgresql",
+    ),
+    row(
+        "limits.keys_first",
+        "Who frees slots of several keys locks the keys first, in one order",
+        Edit(
+            f"{POSTGRES}/sql/functions/lock_limits.sql",
+            "\n                             FOR NO KEY UPDATE",
+        ),
+        f"{_SUITE}::TestPostgres::{_TWO}",
+        on="postgresql",
+    ),
+    row(
+        "limits.order_sqlite",
+        "Of the parked the higher priority goes first, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/limits.sql",
+            " ORDER BY t.priority DESC, t.parked_at, t.id LIMIT :limit;",
+            " ORDER BY t.parked_at, t.id LIMIT :limit;",
+        ),
+        f"{_SUITE}::TestSqlite::{_ORDER}",
+    ),
+    row(
+        "limits.order_postgres",
+        "Of the parked the higher priority goes first, on PostgreSQL",
+        Edit(
+            _ADMIT,
+            "t.priority < level\n             ORDER BY t.priority DESC",
+            "t.priority < level\n             ORDER BY t.priority",
+        ),
+        f"{_SUITE}::TestPostgres::{_ORDER}",
+        on="postgresql",
+    ),
+    row(
+        "limits.again_sqlite",
+        "What a claim leaves of a key with free slots goes to the next one, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", "if len(found) > len(ids):", "if False:"),
+        f"{_SUITE}::TestSqlite::test_a_claim_takes_no_more_than_it_may",
+    ),
+    row(
+        "limits.again_postgres",
+        "What a claim leaves of a key with free slots goes to the next one, on PostgreSQL",
+        Edit(
+            _ADMIT,
+            "INSERT INTO limit_looks (op, due_at, concurrency_key) VALUES (one.op, one.due_at, one.concurrency_key);",
+            "NULL;",
+        ),
+        f"{_SUITE}::TestPostgres::test_a_claim_takes_no_more_than_it_may",
+        on="postgresql",
+    ),
+    row(
+        "limits.paused_sqlite",
+        "A paused op's tasks are given no slots, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/limits.sql",
+            "   AND o.value NOT IN (SELECT p.op FROM pauses p)\n   AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)\n ORDER BY l.due_at",
+            " ORDER BY l.due_at",
+        ),
+        f"{_SUITE}::TestSqlite::test_a_pause_holds_what_is_parked",
+        held_by="order.sqlite",
+    ),
+    row(
+        "limits.without_key",
+        "The tasks of an op that name no key have one together",
+        Edit(
+            f"{MANAGER}/manager.py",
+            '        return ""\n    return concurrency_key',
+            "        return None\n    return concurrency_key",
+        ),
+        f"{_OF_SLOTS}::test_a_task_is_parked_until_it_has_a_slot",
+    ),
+)

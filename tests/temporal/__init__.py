@@ -1,0 +1,1 @@
+"""The engine on Temporal, with a real server."""
