@@ -128,7 +128,8 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
        CASE status WHEN 'failed' THEN 'exception' END, priority,
        CASE slot WHEN 7 THEN '["few","many"]' ELSE '["many"]' END,
        {few_or_many}, 'unique' || i,
-       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END,
+       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 AND slot NOT IN (29, 37)
+            THEN 'elsewhere' ELSE '' END,
        queue
   FROM kinds ORDER BY i;
 
@@ -290,6 +291,9 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             off="false",
         ):
             await conn.execute(text)
+        # what is not flushed yet is not all-visible, and a vacuum before that leaves it so
+        await conn.execute("SET synchronous_commit = on")
+        await conn.execute("DROP TABLE kinds")
         for table in _TABLES:
             await conn.execute(f"VACUUM (ANALYZE) {table}")
     finally:
