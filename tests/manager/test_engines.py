@@ -126,6 +126,10 @@ class QueueEngine(Engine):
         return self.server.desk
 
 
+async def plain_runner(report: Reporter) -> None:
+    """It has nothing to do."""
+
+
 @pytest.fixture
 def engine() -> QueueEngine:
     """An engine of the test's own."""
@@ -177,6 +181,31 @@ async def test_what_was_submitted_without_an_engine_is_claimed_as_ever(
     assert await mine.result(timeout=10) == "here"
     assert (await mine.status()).engine is None
     assert engine.answers == []
+
+
+async def test_it_brings_the_ops_alone_that_a_worker_was_given(engine: QueueEngine) -> None:
+    """The others are for other workers, and are not begun if they are brought all the same."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, work_ops=["mine"])
+        for name in ("mine", "others"):
+            manager.op(name)(plain_runner)
+        async with manager:
+            handle = await manager.submit("mine")
+            await handle.result(timeout=10)
+            other = await manager.submit("others")
+            await until(lambda: len(engine.answers) == 2)
+
+            assert [*engine.desk.ops] == ["mine"]
+            assert isinstance(engine.answers[1], Unknown)
+            assert (await other.status()).status is TaskStatus.PENDING
+
+
+async def test_a_queue_beside_an_engine_is_refused(manager: TaskManager) -> None:
+    """It brings an op to each of its workers; nothing was created."""
+    with pytest.raises(BadSetting, match="beside an engine"):
+        await manager.submit("double", params={"n": 1}, queue="mail")
+
+    assert (await manager.store.list()).tasks == ()
 
 
 async def test_the_reconciler_brings_what_got_lost(

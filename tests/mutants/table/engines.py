@@ -43,6 +43,40 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "engines.queue_postgres",
+        "A claim from some queues leaves those of an engine, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "share.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''",
+            "share.queue IS NOT NULL AND t.status = 'pending'",
+        ),
+        f"{_SUITE}::TestPostgres::{_LEFT}",
+        on="postgresql",
+    ),
+    row(
+        "engines.no_queue",
+        "A task of an engine has no queue of its own",
+        Edit(f"{STORE}/port.py", " and new.queue != DEFAULT_QUEUE:", " and new is None:"),
+        f"{_OF_MANAGER}::test_a_queue_beside_an_engine_is_refused",
+    ),
+    row(
+        "engines.no_unserved",
+        "What an engine brings waits in no queue that a worker is to take, in memory",
+        Edit(f"{TAPESCOPE}/model/backlog.py", " and not task.engine"),
+        f"{_SUITE}::TestMemory::test_it_waits_in_no_queue_for_a_worker",
+        on="memory",
+    ),
+    row(
+        "engines.ops_of_worker",
+        "An engine brings a worker the ops alone that it was given",
+        Edit(
+            _DESK,
+            "        op = self._worker.find_ops().get(task.op)\n",
+            "        op = self._worker._registry.get(task.op)\n",
+        ),
+        f"{_OF_MANAGER}::test_it_brings_the_ops_alone_that_a_worker_was_given",
+    ),
+    row(
         "engines.rescue_memory",
         "A task of an engine is pending after a rescue, whatever ops are known",
         Edit(f"{STORE}/orders.py", "task.retries and task.engine is not None:", "0:"),
