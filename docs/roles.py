@@ -24,6 +24,7 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "open, beside a newer schema": _TASKS,
     "get": _TASKS,
     "list": _TASKS,
+    "list, by a tag": _TASKS,
     "count": _TASKS,
     "announce": _TASKS,
     "read_tape": _LOOK,

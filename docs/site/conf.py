@@ -29,6 +29,7 @@ _INSIDE: Final = {
     "docs/howto/fastapi": "../../examples/fastapi_app/README",
     "docs/howto/django": "../../examples/django_app/README",
     "docs/howto/sync": "../../examples/script/README",
+    "docs/howto/temporal": "../../examples/temporal/README",
     "dashboards/README": "runbooks/*",
 }
 """Pages that have others below them."""

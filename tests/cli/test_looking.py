@@ -33,6 +33,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("show", "{task}"),
     ("tape", "{task}"),
     ("tape", "--follow", "{task}"),
+    ("messages", "{task}"),
     ("drops",),
     NO_TRACE,
     ("audit",),
@@ -43,6 +44,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 """What only reads a store."""
 ACTS: tuple[tuple[str, ...], ...] = (
     ("cancel", UNKNOWN),
+    ("send", UNKNOWN, "1"),
     ("retry", UNKNOWN),
     ("prune", "--older-than", "30d"),
     ("audit", "--dry-run"),
@@ -63,6 +65,8 @@ FEW: tuple[tuple[str, ...], ...] = (("list",), ("migrate", "--check"), ("cancel"
 """One of each way to open a store, for what differs by the store and not by the command."""
 MAKERS = {"run", "worker", "submit", "demo", "migrate"}
 STORELESS = {"completion", "token"}
+ENGINES = {"engine"}
+"""What asks an engine about an application's store: in tests/temporal."""
 SERVES = {"exporter", "serve"}
 """What serves a store that is there, until a signal: in test_exporter.py and test_serve.py."""
 
@@ -92,7 +96,7 @@ def test_every_command_is_one_of_these() -> None:
     """A new command says here whether it looks, acts or makes."""
     named = {command[0] for command in (*LOOKS, *ACTS)}
 
-    assert named | MAKERS | STORELESS | SERVES == set(app.commands)
+    assert named | MAKERS | STORELESS | ENGINES | SERVES == set(app.commands)
 
 
 def make_foreign(path: Path, journal: str) -> None:

@@ -35,6 +35,8 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/v1/tasks/{task_id}/retry"): Scope.SUBMIT,
     ("GET", "/v1/tasks/{task_id}/tape"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/stream"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/messages"): Scope.READ,
+    ("POST", "/v1/tasks/{task_id}/messages"): Scope.SUBMIT,
     ("GET", "/v1/tasks/{task_id}/drops"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/traces"): Scope.READ,
     ("GET", "/v1/drops"): Scope.READ,

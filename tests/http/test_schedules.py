@@ -99,7 +99,12 @@ async def test_a_trigger_makes_one_task_for_a_key(served_url: str) -> None:
 
     assert [one.status_code for one in (*keyed, *free)] == [201, 200, 201, 201]
     assert keyed[0].headers["location"] == f"/v1/tasks/{task_id}"
-    assert keyed[1].json() == {"task_id": task_id, "op": "send", "created": False}
+    assert keyed[1].json() == {
+        "task_id": task_id,
+        "op": "send",
+        "created": False,
+        "found_by": "idempotency_key",
+    }
     assert len({one.json()["task_id"] for one in (keyed[0], *free, second)}) == 4
     assert firing is not None
     assert (firing.schedule, firing.by_hand, firing.at) == ("nightly", True, None)

@@ -413,7 +413,7 @@ async def test_hook_is_told_what_it_is_asked_about(any_url: str) -> None:
         with suppress(TaskFailed):
             await (await bench.manager.submit("mine", work)).result()
         result = await (await bench.manager.submit("yours", give)).result()
-        waits = await bench.manager.submit("mine", give, delay=60)
+        waits = await bench.manager.submit("mine", give, delay=60, tags=["t"])
         await waits.cancel("why")
 
     progress = {"phase": "phase", "current": 1, "total": None}
@@ -424,6 +424,7 @@ async def test_hook_is_told_what_it_is_asked_about(any_url: str) -> None:
         ("event", "mine", "progress", progress),
         ("exception", "mine", "message", "no"),
         ("result", "yours", "result", [1, 2]),
+        ("tag", "mine", "tags", "t"),
         ("cancel", None, "message", "why"),
     ]
     assert len(asked) == len(told) + 1

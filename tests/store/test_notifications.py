@@ -32,7 +32,7 @@ async def test_nobody_is_told_before_the_commit() -> None:
     assert [event.seq for event in change.events] == [2]
 
 
-async def test_an_end_that_was_told_is_not_told_again() -> None:
+async def test_an_end_whose_events_were_given_is_not_told_again() -> None:
     """A look at what others have committed finds this process's commits, too: who was given the
     events has no need to read the tape for them. An end that cannot be read is always told."""
     changes = Changes(lambda _: None)
@@ -45,7 +45,7 @@ async def test_an_end_that_was_told_is_not_told_again() -> None:
     heard = [change async for change in of_one]
 
     assert [(change.last_seq, len(change.events)) for change in heard] == [
-        *((2, 2), (3, 0), (0, 0)),
+        *((2, 2), (3, 0), (3, 0), (0, 0)),
         (0, 0),  # look again
     ]
     assert [change.task_id async for change in of_all] == [*["t"] * 6, "u", None]

@@ -29,6 +29,7 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.task.oldest_active.age": ("gauge", "tapescope_task_oldest_active_age_seconds"),
     "tapescope.task.retries": ("counter", "tapescope_task_retries_total"),
     "tapescope.task.rescued": ("counter", "tapescope_task_rescued_total"),
+    "tapescope.message.count": ("counter", "tapescope_message_count_total"),
     "tapescope.schedule.firings": ("counter", "tapescope_schedule_firings_total"),
     "tapescope.schedule.lateness": ("histogram", "tapescope_schedule_lateness_seconds"),
     "tapescope.task.zombies": ("gauge", "tapescope_task_zombies"),

@@ -30,6 +30,7 @@ from tapescope_telemetry.guard import LOGS, read_errors
 from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.managers import ManagerMeter
+from tapescope_telemetry.messages import MessageMeter
 from tapescope_telemetry.schedules import ScheduleMeter
 from tapescope_telemetry.serving import ServerMeter
 from tapescope_telemetry.spans import RunSpan, SubmitSpan
@@ -129,6 +130,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.share": lambda t: Telemetry.share(Telemetry.share(t)),
     "Telemetry.tasks": lambda t: t.tasks,
     "Telemetry.schedules": lambda t: t.schedules,
+    "Telemetry.messages": lambda t: t.messages,
     "Telemetry.managers": lambda t: t.managers,
     "Telemetry.server": lambda t: t.server,
     "ServerMeter.answered": lambda t: t.server.answered("GET", "/v1/tasks", 200, 0.1),
@@ -178,6 +180,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.waited": lambda t: t.store("sqlite").waited(1.0),
     "StoreMeter.watch_load": lambda t: t.store("sqlite").watch_load(BUSY.read_load),
     "StoreMeter.unwatch_load": lambda t: t.store("sqlite").unwatch_load(BUSY.read_load),
+    "MessageMeter.count": lambda t: t.messages.count("op", "sent"),
     "ScheduleMeter.fired": lambda t: t.schedules.fired("op", "fired", 1.0),
     "ScheduleMeter.skipped": lambda t: t.schedules.skipped("op", "missed", 1),
     "ManagerMeter.watch": lambda t: t.managers.watch(BUSY.read_signs),
@@ -224,6 +227,7 @@ def list_entries() -> list[str]:
             ManagerMeter,
             StoreMeter,
             ScheduleMeter,
+            MessageMeter,
             ServerMeter,
             GuardedTracerProvider,
             Logger,

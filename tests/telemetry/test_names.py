@@ -38,6 +38,12 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.task.refused": (COUNTER, "{task}", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
     "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
+    "tapescope.message.count": (
+        COUNTER,
+        "{message}",
+        {OP, "tapescope.message.result"},
+        set(),
+    ),
     "tapescope.schedule.firings": (
         COUNTER,
         "{firing}",
@@ -171,6 +177,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.waited(0.002)
     store.watch_load(BUSY.read_load)
     telemetry.managers.watch(BUSY.read_signs)
+    telemetry.messages.count("resize", "sent")
     telemetry.schedules.fired("resize", "fired", 0.1)
     telemetry.schedules.skipped("resize", "missed", 2)
     store.backlog_read("sqlite:///t.db", Backlog(0, 0.0, (OpBacklog("resize", 1, timeout=60.0),)))

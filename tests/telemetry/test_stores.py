@@ -142,7 +142,7 @@ def test_zeros_leave_no_exemplar(captured: CapturedTelemetry) -> None:
 
 
 def test_plausible_drops_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
-    """An op that was seen has the 27 drop series that page at zero, whichever came first, op or
+    """An op that was seen has the 31 drop series that page at zero, whichever came first, op or
     store; what comes after the end has its zeros without an op."""
     early = captured.telemetry.store("sqlite")
     captured.telemetry.tasks.seen("resize")
@@ -152,13 +152,13 @@ def test_plausible_drops_of_an_op_start_at_zero(captured: CapturedTelemetry) -> 
         points = captured.points(DROPPED, store_adapter=adapter, task_op="resize")
         reasons = Counter(point.labels["tapescope.drop.reason"] for point in points)
         late = captured.points(DROPPED, store_adapter=adapter, drop_reason="after_terminal")
-        assert reasons == {"stale_attempt": 24, "duplicate_final": 3}
+        assert reasons == {"stale_attempt": 28, "duplicate_final": 3}
         assert {point.labels["tapescope.task.op"] for point in late} == {OTHER}
-        assert len(late) == 15
+        assert len(late) == 18
         assert {point.value for point in points} == {0}
         unknown = captured.points(DROPPED, store_adapter=adapter, drop_reason="unknown_task")
         assert {point.labels["tapescope.task.op"] for point in unknown} == {OTHER}
-        assert len(unknown) == 6
+        assert len(unknown) == 7
     assert early.ledger.dropped == 0
 
 
@@ -216,8 +216,8 @@ def test_known_event_types_start_at_zero(captured: CapturedTelemetry) -> None:
     """A store that has done nothing reports each known type, each known failure and the balance."""
     captured.telemetry.store("sqlite")
 
-    assert len(captured.points("tapescope.tape.event.appended")) == 7
-    assert len(captured.points("tapescope.tape.event.failed")) == 7 * 4
+    assert len(captured.points("tapescope.tape.event.appended")) == 8
+    assert len(captured.points("tapescope.tape.event.failed")) == 8 * 4
     assert captured.value("tapescope.tape.event.offered") == 0
     assert captured.value("tapescope.tape.event.unaccounted") == 0
 

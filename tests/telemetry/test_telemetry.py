@@ -112,7 +112,7 @@ def test_provider_that_comes_late_hears_what_is_known() -> None:
     assert lines >= {"(False, False)", "(True, True)"}
     assert "tapescope.task.active 6 3" in lines
     assert "tapescope.tape.event.offered 1 2" in lines
-    assert "tapescope.tape.event.dropped 102 0" in lines
+    assert "tapescope.tape.event.dropped 118 0" in lines
     assert "tapescope.task.submitted 2 1" in lines
     assert "tapescope.task.duration 1 1" in lines
     assert "tapescope.task.queue.wait_time 1 1" in lines

@@ -88,10 +88,10 @@ def _insert(
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
     late = {
-        "priority pg_catalog.int2": row.priority,
+        "priority pg_catalog.int2": row.priority or None,
         "tags pg_catalog.text": row.tags,
         "parent_id pg_catalog.uuid": row.parent_id,
-        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent or None,
         "unique_key pg_catalog.text": row.unique_key,
         "concurrency_key pg_catalog.text": row.concurrency_key,
         "engine pg_catalog.text": row.engine or None,
@@ -104,7 +104,7 @@ def _insert(
         )
         create = create.replace("/*its late*/", f", {due} /*its late*/")
     for column, value in late.items():
-        if value or value == "":  # else its column needs no right
+        if value is not None:  # else its column needs no right
             name, kind = column.split()
             values = (*values, value)
             create = create.replace("/*late*/", f", {name} /*late*/")

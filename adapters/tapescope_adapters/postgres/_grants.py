@@ -35,7 +35,6 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
                 "schedules",
                 "pauses",
                 "workers",
-                "limits",
             ),
             ("SELECT",),
         ),

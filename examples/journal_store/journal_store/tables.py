@@ -103,6 +103,7 @@ def _to_json(value: Any) -> Any:
 
 def _as_task(said: dict[str, Any]) -> Task:
     said["status"] = TaskStatus(said["status"])
+    said["tags"] = tuple(said["tags"])
     if (cancel := said["cancel"]) is not None:
         cancel["reason"] = CancelReason(cancel["reason"])
         cancel["known"] = Assurance(cancel["known"])

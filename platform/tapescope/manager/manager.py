@@ -891,7 +891,10 @@ class TaskManager:
         task_id, created = await self._make_scheduled(schedule, key, format_time(now))
         types = self._types_of(schedule.op)
         completion = self._pool.completion_of(task_id)
-        return TaskHandle(self._pool, task_id, completion, types, created=created)
+        found_by: FoundBy | None = None if created else "idempotency_key"
+        return TaskHandle(
+            self._pool, task_id, completion, types, created=created, found_by=found_by
+        )
 
     async def _fire(self, schedule: Schedule, at: int) -> tuple[str, bool]:
         """Make the task of a firing time, or find the one that is there."""

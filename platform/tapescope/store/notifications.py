@@ -45,6 +45,8 @@ class Subscription:
         self._leave = leave
         self.told_seq = 0
         """The highest end of a tape that a change told of, taken or not."""
+        self.given_seq = 0
+        """The last event that a change had itself, taken or not."""
         self.why: Exception | None = None
         """Why it was closed, for who waits; ``None``: its store was."""
         self._waiting: deque[Change] = deque()
@@ -85,6 +87,8 @@ class Subscription:
         """Queue a change; called by the store."""
         end = change.events[-1].seq if change.events else change.last_seq
         self.told_seq = max(self.told_seq, end)
+        if change.events:
+            self.given_seq = end
         if change is RESYNC and self._waiting and self._waiting[-1] is RESYNC:
             return  # one look is as good as two
         if len(self._waiting) >= _BACKLOG:
@@ -209,10 +213,11 @@ class Changes:
             return
         for subscription in self._of_all:
             subscription.offer(change)
-        known = not change.events and change.last_seq
+        end = 0 if change.events else change.last_seq
         for subscription in self._by_task.get(change.task_id, ()):
-            # A look at what others have committed finds our own commits, too: those were told.
-            if not known or change.last_seq > subscription.told_seq:
+            # A look at what others have committed finds our own commits, too: those were given. An
+            # end that was only told may be anybody's word (a notification), and hides no other.
+            if not end or end > subscription.given_seq:
                 subscription.offer(change)
 
     def close(self) -> None:

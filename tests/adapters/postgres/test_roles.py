@@ -136,13 +136,16 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
                 queue="q",
             )
             await store.create_within(raw, new)
-    assert (await store.list(tag="red")).tasks
+        await store.create_within(raw, NewTask(new_task_id(), "x", engine="temporal"))
 
 
 async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
-    """One task is due."""
+    """One task is due, and one waits for the first slot of a key that nobody has used."""
     await bench.waiting()
-    assert await store.claim_due("me", ["x"], 1, 30)
+    key = new_task_id()
+    await bench.owner.create(NewTask(new_task_id(), "x", concurrency_key=key))
+    claims = await store.claim_due("me", ["x"], 100, 30)
+    assert {claim.task.concurrency_key for claim in claims} >= {None, key}
 
 
 SCHEDULE = Schedule("nightly", "x", every=60, next_us=1)
@@ -215,6 +218,7 @@ TRIED: Mapping[str, Verb] = {
     "open, beside a newer schema": open_beside_newer,
     "get": lambda s, b, u: then(b.waiting(), lambda task: s.get(task.task_id)),
     "list": lambda s, b, u: s.list(op="x"),
+    "list, by a tag": lambda s, b, u: s.list(tag="red"),
     "count": lambda s, b, u: s.count(),
     "read_tape": lambda s, b, u: then(b.running(), lambda one: s.read_tape(one.task_id)),
     "read_quarantine": lambda s, b, u: s.read_quarantine(),

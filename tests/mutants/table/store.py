@@ -904,8 +904,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "store.told_once",
         "Who was given a commit's events does not read the tape for them",
-        Edit(_NOTES, "not known or change.last_seq > subscription.told_seq", "True"),
-        "tests/store/test_notifications.py::test_an_end_that_was_told_is_not_told_again",
+        Edit(_NOTES, "not end or end > subscription.given_seq", "True"),
+        "tests/store/test_notifications.py::test_an_end_whose_events_were_given_is_not_told_again",
         on="memory",
     ),
     row(

@@ -66,7 +66,7 @@ SELECT status, count(*) FROM tasks WHERE TRUE /*and*/ GROUP BY status;
 -- name: count_tagged
 -- LATERAL with a LIMIT: the tag leads, not all that there is.
 SELECT status, count(*)
-  FROM (SELECT g.tag, t.op, t.status
+  FROM (SELECT g.tag, t.*
           FROM tagged g
          CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = g.task_id LIMIT 1) t) AS found
  WHERE TRUE /*and*/ GROUP BY status;

@@ -229,6 +229,7 @@ class TapeStream(Response):
         async for batch in self._batches:
             for chunk in _gather(self._form.write(event, batch) for event in batch.events):
                 await wire.put(chunk)
+            await asyncio.sleep(0)  # a reader far behind takes turns with all others
 
 
 async def _stop(work: asyncio.Future[None]) -> None:
