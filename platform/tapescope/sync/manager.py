@@ -76,6 +76,8 @@ class ManagerSettings(TypedDict, total=False):
     around_submit: Sequence[SubmitHook]
     resources: ResourceMap | None
     engine: Engine | str | None
+    work_ops: Collection[str] | None
+    queues: Collection[str] | None
 
 
 class SyncManager:
@@ -214,6 +216,16 @@ class SyncManager:
     def ops(self) -> tuple[str, ...]:
         """The names of the registered ops."""
         return tuple(self._registry)
+
+    @property
+    def work_ops(self) -> tuple[str, ...]:
+        """The names of the registered ops whose tasks it takes."""
+        return self._door.manager.work_ops
+
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """The queues that it takes tasks from; ``None``: from all."""
+        return self._door.manager.queues
 
     # --- tasks ------------------------------------------------------------------------------------
 
