@@ -68,6 +68,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x MessageTooLarge
   x MessageConflict
   x OpNotRegistered
+  x OpFull
   x CannotListen
   x BlockingCallOnLoop
   x WouldBlockLoop
