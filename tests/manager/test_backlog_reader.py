@@ -123,9 +123,11 @@ async def test_a_worker_that_looks_seldom_lives(monkeypatch: pytest.MonkeyPatch)
         told: list[float] = []
         tell = store.ops.tell
 
-        async def note(owner: str, ops: Collection[str], lease: float) -> None:
+        async def note(
+            owner: str, ops: Collection[str], lease: float, *, queues: Collection[str] | None
+        ) -> None:
             told.append(lease)
-            await tell(owner, ops, lease)
+            await tell(owner, ops, lease, queues=queues)
 
         monkeypatch.setattr(store.ops, "tell", note)
         manager.op("resize")(work)

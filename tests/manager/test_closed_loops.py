@@ -89,7 +89,7 @@ async def claim(manager: TaskManager) -> None:
     """A worker that claims, and a run that waits for one of the slots it has taken."""
     claiming = asyncio.Event()
 
-    async def never(*order: object) -> list[Claim]:
+    async def never(*order: object, **_: object) -> list[Claim]:
         claiming.set()
         await asyncio.Event().wait()
         raise AssertionError(order)
