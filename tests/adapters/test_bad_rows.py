@@ -188,6 +188,36 @@ async def test_bad_rows_end_and_are_named_beside_good_tasks(
     assert "Traceback" not in caplog.text
 
 
+async def test_children_follow_beside_bad_rows(store_url: str) -> None:
+    """Parents that are broken, and children that are, keep no other child from its parent's end."""
+    changes, _ = kinds(store_url)
+    async with find_store(store_url) as store:
+
+        async def make(parent_id: str | None = None) -> tuple[str, int]:
+            follows = parent_id is not None
+            op = "child" if follows else "parent"
+            new = NewTask(new_task_id(), op, parent_id=parent_id, cancel_with_parent=follows)
+            task, _ = await store.create(new)
+            return task.task_id, task.key
+
+        parents = {kind: await make() for kind in changes}
+        good = [await make(parent) for parent, _ in parents.values()]
+        sound, _ = await make()
+        bad = {kind: (await make(sound))[1] for kind in changes if kind != "task_id"}
+        last, _ = await make(sound)
+        for parent in (sound, *(parent for parent, _ in parents.values())):
+            await store.request_cancel(parent)
+        await break_rows(store_url, changes, {kind: key for kind, (_, key) in parents.items()})
+        await break_rows(store_url, {kind: changes[kind] for kind in bad}, bad)
+        looks = [await store.cancel_followers(10) for _ in range(2 * len(changes))]
+        ended = [(await store.get(task_id)).cancel is not None for task_id, _ in good]
+        cancel = (await store.get(last)).cancel
+
+    assert looks[-1] == 0
+    assert cancel is not None
+    assert sum(ended) >= len(ended) - 3, "whose parents' words, or ids, cannot be read"
+
+
 async def test_task_whose_tape_takes_no_event_is_passed_over(store_url: str) -> None:
     """Pending beside a closed tape, first in each claim, it stops none; the audit names it."""
     async with find_store(store_url) as store:

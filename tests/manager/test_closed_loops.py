@@ -94,7 +94,7 @@ async def claim(manager: TaskManager) -> None:
         await asyncio.Event().wait()
         raise AssertionError(order)
 
-    manager.store.claim_due = never  # type: ignore[method-assign,assignment]  # a store that does not answer
+    manager.store.claim_due = never  # type: ignore[method-assign]  # a store that does not answer
     manager.op("shared")(work)
     await claiming.wait()
     await manager.submit("work", work)

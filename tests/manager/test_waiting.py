@@ -98,16 +98,21 @@ async def test_nobody_is_asked_where_nothing_waits(any_url: str) -> None:
     assert asked == 0
 
 
-@pytest.mark.parametrize("kind", ["callable", "by name", "op's own limit"])
+@pytest.mark.parametrize("kind", ["callable", "by name", "op's own limit", "concurrency key"])
 async def test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """Where every slot is taken, or each of the op's own."""
-    slots = 2 if kind == "op's own limit" else 1
+    """Where every slot is taken, or each of the op's own, or of its key; and what is to be done."""
+    own = kind in {"op's own limit", "concurrency key"}
+    slots = 2 if own else 1
     async with working(sqlite_url, max_running=slots) as bench:
         manager = TaskManager(bench.store, max_running=slots, drain=0, cancel_grace=0)
 
-        @manager.op("child", max_running=1)
+        of_key = kind == "concurrency key"
+
+        @manager.op(
+            "child", max_running=None if of_key else 1, max_concurrent=1 if of_key else None
+        )
         async def child(report: Reporter) -> str:
             task = await manager.submit("child")
             return str(await task.result())
@@ -118,7 +123,7 @@ async def test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named(
             return str(await task.result())
 
         async with manager:
-            if kind == "op's own limit":
+            if own:
                 task = await manager.submit("child")
             else:
                 task = await manager.submit("parent", wait)
@@ -132,6 +137,7 @@ async def test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named(
     context: Any = run.context
 
     assert f"The runner of task {task.task_id}" in caplog.text
+    assert ("Raise max_concurrent" if of_key else "Raise max_running, or max_lent") in line.message
     assert vars(line)["trace_id"] == format_trace_id(context.trace_id)
     assert (vars(line)["task_id"], vars(line)["attempt"]) == (task.task_id, 1)
     assert caplog.text.count("which waits for a slot") == 1

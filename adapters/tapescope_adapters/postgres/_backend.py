@@ -53,7 +53,8 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -556,9 +557,11 @@ class PostgresBackend(StoreBackend):
         sql = sql.replace("/*and*/", and_one)
         return as_quarantine(await self._shared.fetch(sql, *given), limit)
 
-    async def find_followers(self, limit: int) -> Sequence[Follower]:
-        rows = await self._shared.fetch(self._sql["find_followers"], limit)
-        return [Follower(str(row[0]), str(row[1]), *row[2:]) for row in map(tuple, rows)]
+    async def find_followers(self, order: FollowersOrder) -> FollowersPage:
+        asked = order.limit, *order.after, order.parents
+        rows = await self._shared.fetch(self._sql["find_followers"], *asked)
+        found = [(row[0] and str(row[0]), str(row[1]), *row[2:]) for row in map(tuple, rows)]
+        return FollowersPage.of(order, found)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))

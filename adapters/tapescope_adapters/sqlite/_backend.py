@@ -53,7 +53,8 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -504,8 +505,8 @@ class SqliteBackend(StoreBackend):
             lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
 
-    async def find_followers(self, limit: int) -> Sequence[Follower]:
-        return await self._reading(lambda conn: _rows.find_followers(conn, self._sql, limit))
+    async def find_followers(self, order: FollowersOrder) -> FollowersPage:
+        return await self._reading(lambda conn: _rows.find_followers(conn, self._sql, order))
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))

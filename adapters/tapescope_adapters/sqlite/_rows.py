@@ -22,7 +22,8 @@ from tapescope.model import (
 from tapescope.store import (
     READ_BYTES,
     AttemptState,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     ListedTasks,
     RescueOrder,
     are_times,
@@ -402,9 +403,11 @@ def _count_drops(
     return kept, count_drops(counted.fetchall())
 
 
-def find_followers(conn: sqlite3.Connection, sql: Queries, limit: int) -> list[Follower]:
+def find_followers(conn: sqlite3.Connection, sql: Queries, order: FollowersOrder) -> FollowersPage:
     """Open tasks whose parents have ended as cancelled, and that are to be cancelled with them."""
-    return [Follower(*row) for row in conn.execute(sql["find_followers"], (limit,))]
+    parent, child = order.after
+    asked = {"limit": order.limit, "parent": parent, "child": child, "parents": order.parents}
+    return FollowersPage.of(order, conn.execute(sql["find_followers"], asked).fetchall())
 
 
 def read_cancels(

@@ -57,7 +57,8 @@ from tapescope.store import (
     DueTask,
     Flush,
     FlushAnswer,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     ListedTasks,
     OpenMode,
     RescuedRow,
@@ -262,8 +263,8 @@ class JournalBackend(StoreBackend):
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))
 
-    async def find_followers(self, limit: int) -> Sequence[Follower]:
-        return await self._read(lambda tx: flushes.find_followers(tx, limit))
+    async def find_followers(self, order: FollowersOrder) -> FollowersPage:
+        return await self._read(lambda tx: flushes.find_followers(tx, order))
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))

@@ -35,6 +35,8 @@ from tapescope.store import (
     FlushAnswer,
     FlushRefused,
     Follower,
+    FollowersOrder,
+    FollowersPage,
     RefusedRow,
     RescuedRow,
     RescueOrder,
@@ -109,20 +111,27 @@ def find_task(tx: Transaction, task_id: str) -> Task | None:
     return task
 
 
-def find_followers(tx: Transaction, limit: int) -> list[Follower]:
-    """Open tasks that are to be cancelled, for their parents have ended as cancelled."""
+def find_followers(tx: Transaction, order: FollowersOrder) -> FollowersPage:
+    """Open tasks that are to be cancelled, for their parents have ended as cancelled.
+
+    All parents are looked at: the journal holds few.
+    """
     found: list[Follower] = []
-    for task in list_tasks(tx):
+    for task in sorted(list_tasks(tx), key=lambda one: (one.parent_id or "", one.task_id)):
         if task.parent_id is None or not task.cancel_with_parent:
+            continue
+        if (task.parent_id, task.task_id) <= order.after:
             continue
         above = find_task(tx, task.parent_id)
         if task.status.terminal or task.cancel is not None or above is None:
             continue
-        if above.status is TaskStatus.CANCELLED and len(found) < limit:
+        if above.status is TaskStatus.CANCELLED:
             asked = above.cancel
             told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
             found.append(Follower(task.task_id, above.task_id, *told))
-    return found
+        if len(found) == order.limit:
+            return FollowersPage(found, (task.parent_id, task.task_id))
+    return FollowersPage(found)
 
 
 def list_tasks(tx: Transaction, status: TaskStatus | None = None) -> Sequence[Task]:

@@ -24,13 +24,17 @@ _LONGEST: Final = 60.0
 """Seconds between two looks at a wait, doubled from the first to the last."""
 _WARN_EVERY: Final = 60.0
 """Seconds between two warnings of waits of the same two ops."""
+_OF_A_PROCESS: Final = "Raise max_running, or max_lent"
+_OF_A_KEY: Final = "Raise max_concurrent, or give the task another concurrency_key"
+"""What is to be done, by whose slots there are too few."""
 
 
 class NestedWaits:
     """The waits of one pool's runners for tasks of its store.
 
     A runner keeps its slot while it waits, unless it is lent. Where all slots have such runners,
-    and the tasks that they wait for need a slot here, nothing goes on.
+    and the tasks that they wait for need a slot here, nothing goes on. The same goes for the slots
+    of a concurrency key, over the whole store.
     """
 
     def __init__(
@@ -40,8 +44,8 @@ class NestedWaits:
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
         """``find_waiting`` gives the task that a run waits for, if it is due and no slot is free
-        for it here while the run keeps its own; it is given the task's row where the store was
-        asked for it."""
+        for it here, or of its concurrency key, while the run keeps its own; it is given the task's
+        row where the store was asked for it."""
         self._find_waiting = find_waiting
         self._read = read
         self._spawn = spawn
@@ -87,11 +91,11 @@ class NestedWaits:
         _log.warning(
             "The runner of task %s (%s) waits for task %s (%s), which waits for a slot: none is "
             "free, and a runner keeps its own while it waits. If all slots are taken so, nothing "
-            "goes on. Raise max_running, or max_lent, or wait for the task elsewhere than in a "
-            "runner.",
+            "goes on. %s, or wait for the task elsewhere than in a runner.",
             run.task.task_id,
             run.task.op,
             task_id,
             task.op,
+            _OF_A_KEY if task.parked else _OF_A_PROCESS,
             extra=run.ids,
         )

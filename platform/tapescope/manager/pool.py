@@ -267,7 +267,8 @@ class RunPool:
     def _find_waiting(self, parent: Run, task_id: str, row: Task | None) -> Task | None:
         """The task, if it waits here, or by ``row`` in the store, for a slot that is not free.
 
-        One that ``parent`` has lent is in use, and gets free.
+        One that ``parent`` has lent is in use, and gets free; a slot of a concurrency key is never
+        lent.
         """
         none_free = self._free <= 0 and not self.lent.holds(parent)
         run = self._runs.get(task_id)
@@ -276,6 +277,9 @@ class RunPool:
             return run.task if waits else None
         if row is None or row.run_us > self.store.due_clock.now():
             return None
+        own = parent.task
+        if row.parked and (row.op, row.concurrency_key) == (own.op, own.concurrency_key):
+            return row  # wherever it is to run: the parent has one of the slots that it waits for
         limit = self.limit_of(row.op)
         if limit == -1:
             return None

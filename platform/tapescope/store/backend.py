@@ -42,7 +42,8 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -310,10 +311,15 @@ class StoreBackend(abc.ABC):
         """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
 
     @abc.abstractmethod
-    async def find_followers(self, limit: int) -> Sequence[Follower]:
+    async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         """At most ``limit`` tasks that have not ended, have no cancel on record and are to be
         cancelled with their parents (``cancel_with_parent``), whose parents have ended as
-        cancelled. It is asked at each heartbeat: where no such task is open it costs nothing."""
+        cancelled; in the order of (parent, child), behind ``after``.
+
+        It is asked at each heartbeat: where no such task is open it costs nothing, and where there
+        are many it looks at ``parents`` parents at the most and says where the next look begins. A
+        store of few tasks may look at all.
+        """
 
     @abc.abstractmethod
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from tapescope.codec import decode, encode
 from tapescope.model.leases import RescueResult
@@ -14,12 +14,16 @@ from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent, Task, Ta
 from tapescope.store.flush import EventRow
 
 __all__ = [
+    "FIRST_FOLLOWER",
     "FIRST_FOREIGN_OFFER",
+    "LAST_CHILD",
     "DueDrop",
     "DueOrder",
     "DueRow",
     "DueTask",
     "Follower",
+    "FollowersOrder",
+    "FollowersPage",
     "ListedTasks",
     "RescueOrder",
     "RescuedRow",
@@ -51,6 +55,46 @@ class Follower(NamedTuple):
     read."""
     message: str | None
     by: str | None
+
+
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+FIRST_FOLLOWER: Final = (_NIL, _NIL)
+"""Before every (parent, child)."""
+LAST_CHILD: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+"""Behind every child of a parent."""
+_PARENTS: Final = 10
+"""Parents that are looked at for each child that is wanted."""
+
+
+class FollowersOrder(NamedTuple):
+    """A call of ``find_followers``, as a backend is given it: by parent, and then by child."""
+
+    limit: int
+    after: tuple[str, str] = FIRST_FOLLOWER
+    """The (parent, child) behind which it begins."""
+
+    @property
+    def parents(self) -> int:
+        """How many parents with open followers it is to look at, at the most."""
+        return self.limit * _PARENTS
+
+
+class FollowersPage(NamedTuple):
+    """What ``StoreBackend.find_followers`` found."""
+
+    found: Sequence[Follower]
+    after: tuple[str, str] | None = None
+    """Where the next look begins; ``None`` once all parents were looked at."""
+
+    @classmethod
+    def of(cls, order: FollowersOrder, rows: Sequence[tuple[Any, ...]]) -> Self:
+        """Of rows of a database: (child, parent, reason, message, by, number of the parent), the
+        child ``None`` for the last parent of the order where none of its children is found."""
+        found = [Follower(*row[:5]) for row in rows if row[0] is not None]
+        if not rows or (len(rows) < order.limit and rows[-1][5] < order.parents):
+            return cls(found)
+        child, parent = rows[-1][:2]
+        return cls(found, (parent, LAST_CHILD if child is None else child))
 
 
 class RescueOrder(NamedTuple):

@@ -9,8 +9,7 @@ task's life is in a part: ``leases``, ``ops``, ``schedules``, ``messages``, ``ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -59,6 +58,7 @@ from tapescope.model.tasks import (
 from tapescope.model.times import format_time
 from tapescope.service import Vitals
 from tapescope.store._claims import DueClaims
+from tapescope.store._followers import Followers
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
     PendingBirth,
@@ -181,6 +181,7 @@ class TaskStore:
         """What is sent to tasks, and waits until their runs take it."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
+        self._followers = Followers(core, self._cancel_follower)
         self._claims = DueClaims(core, self._deliver_claim, self.release)
         # By name at each call: a store that records overrides the verb.
         self._orphans = Orphans(
@@ -648,21 +649,20 @@ class TaskStore:
 
     async def cancel_followers(self, limit: int = 100) -> int:
         """Request the cancel of tasks that are to be cancelled with their parents, whose parents
-        have ended as cancelled; says of how many. At most ``limit``; fewer than that are all.
+        have ended as cancelled; says of how many that is on record now.
 
-        Asked at each heartbeat of each manager, and so of another one where one dies in the midst.
-        It writes no end of its own: each is a ``request_cancel``, with the reason and the caller of
-        the parent's, and a message that says so.
+        One call looks at ten times ``limit`` parents, of which it cancels ``limit`` children at
+        most, and the next call goes on from there, round and round. A child that cannot be
+        cancelled, for a session holds its row, say, is warned of and left for the next round; it
+        holds up no other one. Asked at each heartbeat of each manager, and so of another one where
+        one dies in the midst. It writes no end of its own: each is a ``request_cancel``, with the
+        reason and the caller of the parent's, and a message that says so (decision 0096).
         """
-        limit = check_page_size(limit)
-        found = await self._core.read("find_followers", lambda: self.backend.find_followers(limit))
-        for one in found:
-            reason = next(
-                (known for known in CancelReason if known == one.reason), CancelReason.USER
-            )
-            with suppress(UnknownTask):  # it has ended, and was deleted
-                await self.request_cancel(one.task_id, reason, _tell_of_parent(one), one.by)
-        return len(found)
+        return await self._followers.cancel(check_page_size(limit))
+
+    def _cancel_follower(self, one: Follower) -> Coroutine[Any, Any, CancelAnswer]:
+        reason = next((known for known in CancelReason if known == one.reason), CancelReason.USER)
+        return self.request_cancel(one.task_id, reason, _tell_of_parent(one), one.by)
 
     def attach_span(
         self,

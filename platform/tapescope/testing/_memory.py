@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import ClassVar, Final
 from uuid import uuid4
 
@@ -59,7 +60,8 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
-    Follower,
+    FollowersOrder,
+    FollowersPage,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -555,18 +557,29 @@ class MemoryBackend(StoreBackend):
             if task.owner is not None and task.cancel is not None
         ]
 
-    async def find_followers(self, limit: int) -> Sequence[Follower]:
+    async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         tasks = (record.task for record in self.records.values())
         followers = (t for t in tasks if t.cancel_with_parent and t.cancel is None)
-        return list(islice(self._follow(t for t in followers if not t.status.terminal), limit))
+        pairs = ((t.parent_id or "", t.task_id) for t in followers if not t.status.terminal)
+        rows = self._follow(sorted(pair for pair in pairs if pair > order.after), order.parents)
+        return FollowersPage.of(order, list(islice(rows, order.limit)))
 
-    def _follow(self, tasks: Iterable[Task]) -> Iterator[Follower]:
-        for task in tasks:
-            above = None if task.parent_id is None else self.find(task.parent_id)
+    def _follow(
+        self, pairs: Iterable[tuple[str, str]], parents: int
+    ) -> Iterator[tuple[str | None, str, str | None, str | None, str | None, int]]:
+        """The rows of ``FollowersPage.of``."""
+        of_parents = groupby(pairs, key=itemgetter(0))
+        for n, (parent_id, children) in enumerate(islice(of_parents, parents), 1):
+            above = self.find(parent_id)
+            asked = None if above is None else above.task.cancel
+            reason = message = by = None
+            if asked is not None:
+                reason, message, by = asked.reason, asked.message, asked.by
             if above is not None and above.task.status is TaskStatus.CANCELLED:
-                asked = above.task.cancel
-                told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
-                yield Follower(task.task_id, above.task.task_id, *told)
+                for _, child in children:
+                    yield child, parent_id, reason, message, by, n
+            elif n == parents:
+                yield None, parent_id, reason, message, by, n
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()

@@ -110,7 +110,8 @@ due of these two ops has five priorities, and before it by their priority stand 
 are due in a year as the store is big; every second one is in a queue of its own. Of ``op5`` each
 task is in another queue.
 
-Besides as many tasks are parked on one concurrency key, and as many more on a key each."""
+Besides as many tasks are parked on one concurrency key, and as many more on a key each; these are
+to be cancelled with a parent each, which runs, waits, or has ended otherwise."""
 
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
@@ -138,8 +139,10 @@ SELECT {parked_id}, 'one.key', '{{}}', created_at, 253402300799999999, i % 5 - 2
        CASE i % 2 WHEN 0 THEN created_at ELSE {now} + {year} END
   FROM kinds ORDER BY i;
 
-INSERT INTO tasks (task_id, op, params, created_at, run_at, concurrency_key, parked_at)
-SELECT {keyed_id}, 'many.keys', '{{}}', created_at, 253402300799999999, 'key' || i, created_at
+INSERT INTO tasks (task_id, op, params, created_at, run_at, concurrency_key, parked_at, parent_id,
+                   cancel_with_parent)
+SELECT {keyed_id}, 'many.keys', '{{}}', created_at, 253402300799999999, 'key' || i, created_at,
+       CASE WHEN i > 10 AND status <> 'cancelled' THEN {task_id} END, {on}
   FROM kinds ORDER BY i;
 
 INSERT INTO limits (op, concurrency_key, held)
@@ -235,6 +238,7 @@ def _texts(filled: Filled, **dialect: str) -> list[str]:
         "parked_id": dialect["other_id"].format("-8000-", "-9000-"),
         "keyed_id": dialect["other_id"].format("-8000-", "-a000-"),
         "off": dialect["off"],
+        "on": dialect["on"],
     }
     return [text.format(**known) for text in (_KINDS, *_ROWS.split(";\n"), _LANES) if text.strip()]
 
@@ -253,6 +257,7 @@ async def fill_file(path: str, rows: int, *, analysed: bool) -> Filled:
         parent="{}",
         other_id="replace(task_id, '{}', '{}')",
         off="0",
+        on="1",
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("PRAGMA synchronous = OFF")
@@ -289,11 +294,12 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             parent="({})::uuid",
             other_id="replace(task_id, '{}', '{}')::uuid",
             off="false",
+            on="true",
         ):
             await conn.execute(text)
-        # what is not flushed yet is not all-visible, and a vacuum before that leaves it so
-        await conn.execute("SET synchronous_commit = on")
-        await conn.execute("DROP TABLE kinds")
+        await conn.execute(
+            "CHECKPOINT"
+        )  # else VACUUM may meet a commit that is not on the disk yet
         for table in _TABLES:
             await conn.execute(f"VACUUM (ANALYZE) {table}")
     finally:

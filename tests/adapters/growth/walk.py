@@ -401,14 +401,17 @@ async def _walk_slots(store: TaskStore, work: Work) -> None:
 
 
 async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
+    parent = NewTask(filled.task_id(0), "made")
+    child = NewTask(new_task_id(), "made", parent_id=parent.task_id, cancel_with_parent=True)
+    for one in (parent, child):
+        await store.create(one)
+    await store.request_cancel(parent.task_id)
     with work.verb("cancel_followers"):
-        await store.cancel_followers()
-    follower = NewTask(
-        new_task_id(), "made", parent_id=filled.task_id(filled.rows // 2), cancel_with_parent=True
-    )
-    await store.create(follower)
-    with work.verb("cancel_followers where one is open"):
-        await store.cancel_followers()
+        cancelled = await store.cancel_followers()
+    for nth in ("first", "second", "third"):
+        with work.verb(f"cancel_followers of few parents, the {nth} look"):
+            cancelled += await store.cancel_followers(5)
+    assert cancelled == 1
     mine = [Attempt(task_id, 1, "me") for task_id in filled.mine]
     with work.verb("extend leases by id"):
         await store.leases.extend("me", 60, mine)

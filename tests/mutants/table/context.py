@@ -13,6 +13,7 @@ _OF_SQLITE: Final = f"{SQLITE}/sql/migrations/0015_context.sql"
 _OF_POSTGRES: Final = f"{POSTGRES}/sql/migrations/0015_context.sql"
 _FINDS: Final = "test_list_and_count_by_tag"
 _DELETED: Final = "test_a_deleted_task_leaves_no_tag"
+_LOCKED: Final = "tests/adapters/postgres/test_followers.py"
 _FOLLOWS: Final = "test_what_is_not_to_be_cancelled_goes_on"
 _CHILD: Final = "test_a_task_of_a_runner_is_its_tasks_child"
 
@@ -159,7 +160,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "context.ended_postgres",
         "A child follows a parent that has ended as cancelled, and no other, on PostgreSQL",
-        Edit(f"{POSTGRES}/sql/tasks.sql", " WHERE c.status = 'cancelled' LIMIT $1;", " LIMIT $1;"),
+        Edit(f"{POSTGRES}/sql/tasks.sql", "WHERE c.status = 'cancelled'\n", "WHERE true\n"),
         f"{_SUITE}::TestPostgres::{_FOLLOWS}",
         on="postgresql",
     ),
@@ -172,6 +173,52 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "if t.cancel is None",
         ),
         f"{_SUITE}::TestMemory::{_FOLLOWS}",
+        on="memory",
+    ),
+    row(
+        "context.locked",
+        "A child that is locked is withdrawn, and holds up no other",
+        Edit(f"{STORE}/_followers.py", "timeout=_WAIT)", "timeout=None)"),
+        f"{_LOCKED}::test_a_locked_child_holds_up_no_other",
+        on="postgresql",
+    ),
+    row(
+        "context.warned_once",
+        "A child that cannot be cancelled is warned of once",
+        Edit(
+            f"{STORE}/_followers.py",
+            "if one.task_id not in self._told and one.task_id not in self._stuck",
+            "",
+        ),
+        f"{_LOCKED}::test_a_locked_child_holds_up_no_other",
+        on="postgresql",
+    ),
+    row(
+        "context.bad_parent",
+        "A parent whose words cannot be read keeps no other's child from its end",
+        Edit(f"{STORE}/_followers.py", "StoreBusy | StoreRefused | BadSetting", "StoreBusy"),
+        "tests/adapters/test_bad_rows.py::test_children_follow_beside_bad_rows[sqlite]",
+    ),
+    row(
+        "context.goes_on",
+        "A look for followers goes on where the last one ended",
+        Edit(
+            f"{STORE}/_followers.py",
+            "self._after = page.after or FIRST_FOLLOWER",
+            "self._after = FIRST_FOLLOWER",
+        ),
+        f"{_SUITE}::TestMemory::test_looks_go_round_the_parents",
+        on="memory",
+    ),
+    row(
+        "context.goes_round",
+        "The looks for followers begin anew at the first parent",
+        Edit(
+            f"{STORE}/_followers.py",
+            "self._after = page.after or FIRST_FOLLOWER",
+            "self._after = page.after or self._after",
+        ),
+        f"{_SUITE}::TestMemory::test_looks_go_round_the_parents",
         on="memory",
     ),
     row(

@@ -385,4 +385,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         f"{_OF_SLOTS}::test_a_task_is_parked_until_it_has_a_slot",
     ),
+    row(
+        "limits.waits_for_its_own_key",
+        "A runner that waits for a task of its own concurrency key is warned of",
+        Edit(f"{MANAGER}/pool.py", "if row.parked and (row.op", "if False and (row.op"),
+        "tests/manager/test_waiting.py::"
+        "test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named[concurrency key]",
+    ),
 )

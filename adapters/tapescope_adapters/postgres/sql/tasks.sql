@@ -80,27 +80,30 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
 
 -- name: find_followers
 -- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
--- by the index that has such open tasks alone, a look at each.
+-- by the index that has such open tasks alone, a look at each, behind a parent and child and at so many parents at the
+-- most. The last of so many is told of, too, where none of its children is.
 WITH RECURSIVE parents AS (
-    (SELECT t.parent_id FROM tasks t
+    (SELECT t.parent_id, 1 AS n FROM tasks t
       WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
-        AND t.status IN ('pending', 'running')
-      ORDER BY t.parent_id LIMIT 1)
+        AND t.status IN ('pending', 'running') AND (t.parent_id, t.task_id) > ($2::uuid, $3::uuid)
+      ORDER BY t.parent_id, t.task_id LIMIT 1)
      UNION ALL
-    SELECT n.parent_id FROM parents p
+    SELECT f.parent_id, p.n + 1 FROM parents p
      CROSS JOIN LATERAL (SELECT t.parent_id FROM tasks t
                           WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
                             AND t.status IN ('pending', 'running') AND t.parent_id > p.parent_id
-                          ORDER BY t.parent_id LIMIT 1) n
+                          ORDER BY t.parent_id, t.task_id LIMIT 1) f
+     WHERE p.n < $4
 )
-SELECT f.task_id, c.task_id AS parent_id, c.cancel_reason, c.cancel_message, c.cancel_by
+SELECT f.task_id, p.parent_id, c.cancel_reason, c.cancel_message, c.cancel_by, p.n
   FROM parents p
- CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = p.parent_id LIMIT 1) c
- CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t
-                      WHERE t.cancel_with_parent AND t.parent_id = p.parent_id AND t.cancel_requested_at IS NULL
-                        AND t.status IN ('pending', 'running')
-                      ORDER BY t.parent_id LIMIT $1) f
- WHERE c.status = 'cancelled' LIMIT $1;
+  LEFT JOIN LATERAL (SELECT * FROM tasks t WHERE t.task_id = p.parent_id LIMIT 1) c ON true
+  LEFT JOIN LATERAL (SELECT t.task_id FROM tasks t
+                      WHERE c.status = 'cancelled'
+                        AND t.cancel_with_parent AND t.parent_id = p.parent_id AND t.cancel_requested_at IS NULL
+                        AND t.status IN ('pending', 'running') AND (t.parent_id, t.task_id) > ($2::uuid, $3::uuid)
+                      ORDER BY t.parent_id, t.task_id LIMIT $1) f ON true
+ WHERE f.task_id IS NOT NULL OR p.n = $4 LIMIT $1;
 
 -- name: extend_leases
 -- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.

@@ -301,7 +301,7 @@ CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
 CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending' AND engine = '';
-CREATE INDEX tasks_follow ON tasks (parent_id)
+CREATE INDEX tasks_follow ON tasks (parent_id, task_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
 CREATE UNIQUE INDEX tasks_idempotency_key_unique

@@ -110,26 +110,28 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
 
 -- name: find_followers
 -- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
--- by the index that has such open tasks alone, a look at each. likelihood: else the planner takes the parents for so
--- many that it reads all tasks into a Bloom filter first.
-WITH RECURSIVE parent(id) AS (
-    SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
-     WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
-       AND t.status IN ('pending', 'running')
+-- by the index that has such open tasks alone, a look at each, behind a parent and child and at so many parents at the
+-- most. The last of so many is told of, too, where none of its children is. likelihood: else the planner takes the
+-- parents for so many that it reads all tasks into a Bloom filter first.
+WITH RECURSIVE parent(id, n) AS (
+    SELECT * FROM (SELECT t.parent_id, 1 FROM tasks t INDEXED BY tasks_follow
+                    WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+                      AND t.status IN ('pending', 'running') AND (t.parent_id, t.task_id) > (:parent, :child)
+                    ORDER BY t.parent_id, t.task_id LIMIT 1)
      UNION ALL
     SELECT (SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
              WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
-               AND t.status IN ('pending', 'running') AND t.parent_id > p.id)
-      FROM parent p WHERE p.id IS NOT NULL
+               AND t.status IN ('pending', 'running') AND t.parent_id > p.id), p.n + 1
+      FROM parent p WHERE p.id IS NOT NULL AND p.n < :parents
 )
-SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by
+SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by, p.n
   FROM parent p
- CROSS JOIN tasks c ON c.task_id = p.id AND +c.status = 'cancelled'
- CROSS JOIN tasks t INDEXED BY tasks_follow
-    ON t.parent_id = p.id AND t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
-   AND t.status IN ('pending', 'running')
- WHERE likelihood(p.id IS NOT NULL, 0.000001)
- LIMIT ?;
+  LEFT JOIN tasks c ON c.task_id = p.id AND +c.status = 'cancelled'
+  LEFT JOIN tasks t INDEXED BY tasks_follow
+    ON t.parent_id = c.task_id AND t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+   AND t.status IN ('pending', 'running') AND (t.parent_id, t.task_id) > (:parent, :child)
+ WHERE likelihood(p.id IS NOT NULL, 0.000001) AND (t.task_id IS NOT NULL OR p.n = :parents)
+ LIMIT :limit;
 
 -- name: find_overruled
 -- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys

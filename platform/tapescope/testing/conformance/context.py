@@ -202,6 +202,26 @@ class ContextConformance(StoreSuite):
         assert (await store.get(leaf)).status is TaskStatus.CANCELLED
         assert (await store.get(late)).status is TaskStatus.CANCELLED
 
+    async def test_looks_go_round_the_parents(self, store: TaskStore) -> None:
+        """Many that run, are gone or have ended otherwise cost each look no more than some; one
+        that is cancelled is found all the same, the last, and round again the first."""
+        first = await _make(store, "parent", [])
+        gone = [new_task_id() for _ in range(22)]
+        last = await _make(store, "parent", [])
+        children = [
+            await _make(store, "child", [], parent=parent, follows=True)
+            for parent in (first, *gone, last)
+        ]
+        found: list[int] = []
+        for parent in (last, first):
+            await store.request_cancel(parent)
+            counts = [await store.cancel_followers(1) for _ in range(4)]
+            found.append(sum(counts))
+        cancelled = [(await store.get(one)).cancel is not None for one in children]
+
+        assert found == [1, 1]
+        assert sum(cancelled) == 2
+
     async def test_a_long_message_of_the_parents_is_cut(self, store: TaskStore) -> None:
         """So that the child's, which says more, is kept."""
         parent = await _make(store, "parent", [])

@@ -5,7 +5,7 @@ ALTER TABLE tasks ADD COLUMN IF NOT EXISTS tags text
     CONSTRAINT tasks_tags_are_a_list CHECK (tags IS JSON ARRAY);
 ALTER TABLE tasks ADD COLUMN IF NOT EXISTS parent_id uuid;
 ALTER TABLE tasks ADD COLUMN IF NOT EXISTS cancel_with_parent boolean NOT NULL DEFAULT false;
-CREATE INDEX tasks_follow ON tasks (parent_id)
+CREATE INDEX tasks_follow ON tasks (parent_id, task_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
 CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;

@@ -4,7 +4,7 @@
 ALTER TABLE tasks ADD COLUMN tags TEXT;
 ALTER TABLE tasks ADD COLUMN parent_id TEXT;
 ALTER TABLE tasks ADD COLUMN cancel_with_parent INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX tasks_follow ON tasks (parent_id)
+CREATE INDEX tasks_follow ON tasks (parent_id, task_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
 CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
