@@ -53,6 +53,8 @@ ANYWHERE: Final = {
     "claimed_at": f"claimed_at = {FAR}",
     "finished_at": f"finished_at = {FAR}",
     "lease_expires_at": f"lease_expires_at = {FAR}",
+    "parked_at": f"parked_at = {FAR}",
+    "parked_at, before all times": f"parked_at = {-FAR}",
     "cancel at no time": f"cancel_reason = 'user', cancel_requested_at = {FAR}",
     "a cancel without a reason": "cancel_requested_at = 1",
 }

@@ -24,7 +24,7 @@ STEPS = {
     "claim_due": {"find_due", "start_due", "read_claimed"},
     "admit_parked": {
         "has_look",
-        "find_looks",
+        "find_look",
         "forget_looks",
         "look_again",
         "count_slots",

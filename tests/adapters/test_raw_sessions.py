@@ -42,6 +42,8 @@ EVENT: Final = (
 )
 FAR: Final = 2**62
 """Microseconds of a year that no calendar has."""
+PARKED: Final = 253402300799999999
+"""After all times."""
 
 
 def task(
@@ -71,6 +73,10 @@ BAD_TASKS: dict[str, dict[str, object]] = {
     "params that are not JSON": task(params="no json"),
     "params that are a list": task(params="[1]"),
     "a time of no year": task(run=FAR),
+    "a key that is not parked": task(concurrency_key="'k'"),
+    "parked, and due": task(concurrency_key="'k'", parked_at=1),
+    "parked for a time of no year": task(run=PARKED, concurrency_key="'k'", parked_at=FAR),
+    "parked before all times": task(run=PARKED, concurrency_key="'k'", parked_at=-FAR),
     "a time of no year, made": task(created=-FAR),
     "a time of a text": task(run="'soon'"),
     "a time of a text, made": task(created="'then'"),
@@ -456,8 +462,9 @@ async def test_raw_session_makes_nothing_due_that_is_parked(store_url: str) -> N
         await store.ops.register([KnownOp("x", max_concurrent=1)])
         tasks = [await parked(store) for _ in range(2)]
         await store.claim_due("me", ["x"], 5, 60)
-        for change in ("run_at = 1", "run_at = 1, parked_at = NULL"):
-            with pytest.raises(Exception, match=r"tasks_parked_is_not_due|no slot free"):
+        changes = ("run_at = 1", "run_at = 1, parked_at = NULL", f"parked_at = {FAR}")
+        for change in changes:
+            with pytest.raises(Exception, match=r"is parked|no slot free"):
                 await run_statement(
                     store_url, f"UPDATE tasks SET {change} WHERE id = {tasks[1].key}"
                 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,6 +17,8 @@ from tapescope import (
     BadSetting,
     EngineUnfit,
     Reporter,
+    StoreUnavailable,
+    Submission,
     TaskCancelled,
     TaskManager,
     UnknownEngine,
@@ -35,7 +38,10 @@ from tapescope.engine import (
     find_engine,
     reconcile,
 )
-from tapescope.model.tasks import NewTask, Task, TaskStatus
+from tapescope.manager.pool import RunPool
+from tapescope.model.ops import PausePage
+from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
+from tapescope.store.flush import CancelAnswer
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tapescope.testing.polling import settle_loop
@@ -83,6 +89,8 @@ class QueueEngine(Engine):
         """Whether what is dispatched gets lost."""
         self.known: dict[str, str | None] = {}
         """By id what was said when it was cancelled there, if it was."""
+        self.refused: set[str] = set()
+        """What it does not take."""
         self.forgotten: list[str] = []
         self.server: _Server | None = None
 
@@ -107,11 +115,13 @@ class QueueEngine(Engine):
     async def confirm(self, tasks: Sequence[Task]) -> Confirmation:
         if self.lossy:
             return Confirmation(failed="it is away")
-        for task in tasks:
+        taken = [task for task in tasks if task.task_id not in self.refused]
+        for task in taken:
             self.dispatch(task)
-        said = {task.task_id: self.known[task.task_id] for task in tasks}
+        said = {task.task_id: self.known[task.task_id] for task in taken}
         cancelled = {task_id: why for task_id, why in said.items() if why is not None}
-        return Confirmation([one for one in said if one not in cancelled], cancelled)
+        failed = "" if len(taken) == len(tasks) else "it does not fit"
+        return Confirmation([one for one in said if one not in cancelled], cancelled, failed)
 
     async def find_forgotten(self) -> Sequence[Forgotten]:
         return [Forgotten(one, why) for one, why in self.known.items() if why is not None]
@@ -200,12 +210,61 @@ async def test_it_brings_the_ops_alone_that_a_worker_was_given(engine: QueueEngi
             assert (await other.status()).status is TaskStatus.PENDING
 
 
-async def test_a_queue_beside_an_engine_is_refused(manager: TaskManager) -> None:
-    """It brings an op to each of its workers; nothing was created."""
-    with pytest.raises(BadSetting, match="beside an engine"):
-        await manager.submit("double", params={"n": 1}, queue="mail")
+async def test_what_has_a_queue_is_claimed_from_it(engine: QueueEngine) -> None:
+    """Of its op, of its submit or of a schedule: an engine brings an op to each of its workers."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, queues=["mail", "bulk"])
+        manager.op("work", queue="mail")(plain_runner)
+        async with manager:
+            await manager.schedules.add("nightly", Submission("work", queue="bulk"), every=3_600)
+            handles = [
+                await manager.submit("work"),
+                await manager.submit("work", queue="bulk"),
+                await manager.schedules.trigger("nightly"),
+            ]
+            for handle in handles:
+                await handle.result(timeout=10)
+            handles.append(await manager.resubmit(handles[0].task_id))
+            await handles[3].result(timeout=10)
+            tasks = [await handle.status() for handle in handles]
+            brought = await manager.submit("work", queue="default")
+            await brought.result(timeout=10)
 
-    assert (await manager.store.list()).tasks == ()
+    assert [(task.engine, task.queue) for task in tasks] == [
+        (None, "mail"),
+        (None, "bulk"),
+        (None, "bulk"),
+        (None, "mail"),
+    ]
+    assert len(engine.answers) <= 1  # it brought the last one alone
+
+
+async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
+    engine: QueueEngine,
+) -> None:
+    """Submits, batches and schedules of an op with ``max_concurrent``: slots are a claim's."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0)
+
+        @manager.op("scarce", max_concurrent=1)
+        async def scarce(report: Reporter) -> str:
+            return "done"
+
+        async with manager:
+            await manager.schedules.add("nightly", "scarce", every=3_600)
+            handles = [
+                await manager.submit("scarce"),
+                await manager.schedules.trigger("nightly"),
+                *await manager.submit_many([Submission("scarce"), Submission("scarce")]),
+            ]
+            results = [await handle.result(timeout=10) for handle in handles]
+            tasks = [await handle.status() for handle in handles]
+            with pytest.raises(BadSetting, match="None beside a concurrency key"):
+                await manager.submit("scarce", concurrency_key="own")
+
+    assert results == ["done"] * 4
+    assert {(task.engine, task.concurrency_key) for task in tasks} == {(None, "")}
+    assert engine.answers == []
 
 
 async def test_the_reconciler_brings_what_got_lost(
@@ -223,6 +282,46 @@ async def test_the_reconciler_brings_what_got_lost(
     assert await handle.result(timeout=10) == 10
 
 
+async def test_a_task_that_the_engine_does_not_take_keeps_no_other_one(
+    engine: QueueEngine,
+) -> None:
+    """The turn goes on past pages where some were taken, and says of the one that was not; where
+    none is, it ends."""
+    async with MemoryStore() as store:
+        new = [NewTask(new_task_id(), "double", engine="queue") for _ in range(250)]
+        tasks = [(await store.create(one))[0] for one in new]
+        engine.refused = {tasks[0].task_id, tasks[120].task_id}
+        done = await reconcile(store, engine)
+        left = await store.engines.find_unconfirmed("queue")
+        again = await reconcile(store, engine)
+
+    assert (done.confirmed, done.failed) == (248, "it does not fit")
+    assert {task.task_id for task in left} == engine.refused
+    assert (again.confirmed, again.failed) == (0, "it does not fit")
+
+
+async def test_a_task_that_cannot_be_cancelled_keeps_no_other_one(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with it; one whose row is gone is settled."""
+    engine.lossy = True
+    first, second = [await manager.submit("double", params={"n": n}) for n in range(2)]
+    engine.known = dict.fromkeys([first.task_id, new_task_id(), second.task_id], "too dear")
+    cancel = manager.store.request_cancel
+
+    async def refuse(task_id: str, *args: Any) -> CancelAnswer:
+        if task_id == first.task_id:
+            raise RuntimeError("broken")
+        return await cancel(task_id, *args)
+
+    monkeypatch.setattr(manager.store, "request_cancel", refuse)
+    engine.lossy = False
+    done = await reconcile(manager.store, engine)
+
+    assert (done.cancelled, done.failed) == (1, f"task {first.task_id} cannot be cancelled: broken")
+    assert (await second.status()).status is TaskStatus.CANCELLED
+
+
 async def test_what_was_cancelled_there_while_it_waited_is_cancelled_here(
     manager: TaskManager, engine: QueueEngine
 ) -> None:
@@ -238,6 +337,53 @@ async def test_what_was_cancelled_there_while_it_waited_is_cancelled_here(
     assert [one.cancelled for one in done] == [1, 0]
     assert cancel is not None
     assert cancel.by == "queue"
+
+
+async def test_what_was_cancelled_there_while_it_runs_is_cancelled_here(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """Its worker may never hear of it: that has lost its execution, or is dead. Once."""
+    handle = await manager.submit("waits")
+    await until(lambda: engine.desk.find_place(handle.task_id))
+    engine.known[handle.task_id] = "too dear"
+    done = await reconcile(manager.store, engine)
+    with pytest.raises(TaskCancelled, match="too dear"):
+        await handle.result(timeout=10)
+    again = await reconcile(manager.store, engine)
+    cancel = (await handle.status()).cancel
+
+    assert (done.cancelled, again.cancelled) == (1, 0)
+    assert cancel is not None
+    assert cancel.by == "queue"
+
+
+async def test_a_cancel_there_is_not_lost_while_the_store_is_away(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine tells of it once: the next turn has still what is not settled."""
+    handles = [await manager.submit("double", params={"n": n}, delay=3_600) for n in range(3)]
+    told = [Forgotten(handle.task_id, "too dear") for handle in handles]
+
+    async def tell_once() -> Sequence[Forgotten]:
+        return [told.pop(0) for _ in tuple(told)]
+
+    monkeypatch.setattr(engine, "find_forgotten", tell_once)
+    left: dict[str, str] = {}
+    with monkeypatch.context() as away:
+        cancel = manager.store.request_cancel
+
+        async def fail_at_second(task_id: str, *args: Any) -> CancelAnswer:
+            if task_id == handles[1].task_id:
+                raise StoreUnavailable("memory", "away")
+            return await cancel(task_id, *args)
+
+        away.setattr(manager.store, "request_cancel", fail_at_second)
+        with pytest.raises(StoreUnavailable):
+            await reconcile(manager.store, engine, left=left)
+    done = await reconcile(manager.store, engine, left=left)
+
+    assert (done.cancelled, len(left)) == (2, 0)
+    assert {(await one.status()).status for one in handles} == {TaskStatus.CANCELLED}
 
 
 async def test_what_is_cancelled_here_while_it_waits_is_forgotten_there(
@@ -311,6 +457,164 @@ async def test_a_task_is_held_that_cannot_begin_here(
         *(HeldReason.NO_SLOT, HeldReason.NOT_DUE, HeldReason.PAUSED)
     ]
     assert [type(one) for one in unknown] == [Unknown, Unknown]
+
+
+async def test_an_op_has_its_limit_while_an_engine_brings(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker claims none beside the one whose claim by its id is under way."""
+    engine.lossy = True
+    store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
+    claim = store.claim_if_pending
+
+    async def claim_slowly(*args: Any) -> Claim | None:
+        claims.set()
+        await go.wait()
+        return await claim(*args)
+
+    monkeypatch.setattr(store, "claim_if_pending", claim_slowly)
+    brought = await manager.submit("waits")
+    asked = asyncio.ensure_future(engine.desk.attempt(brought.task_id))
+    async with asyncio.timeout(10):
+        await claims.wait()
+        other, _ = await store.create(NewTask(new_task_id(), "waits"))
+        for n in range(2):  # two rounds of the worker
+            one, _ = await store.create(NewTask(new_task_id(), "double", {"n": n}))
+            await manager.handle(one.task_id).result()
+        go.set()
+        await until(lambda: engine.desk.find_place(brought.task_id))
+        assert (await store.get(other.task_id)).status is TaskStatus.PENDING
+        await brought.cancel("enough")
+        await asked
+        await until(lambda: engine.desk.find_place(other.task_id))
+        await manager.handle(other.task_id).cancel("enough")
+
+
+async def test_an_op_has_its_limit_while_its_worker_claims(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task is held that an engine brings while a claim of due tasks may take one of its op."""
+    engine.lossy = True
+    store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
+    claim_due = store.claim_due
+
+    async def claim_slowly(*args: Any) -> list[Claim]:
+        found = await claim_due(*args)
+        if found:
+            claims.set()
+            await go.wait()
+        return found
+
+    monkeypatch.setattr(store, "claim_due", claim_slowly)
+    brought = await manager.submit("waits")
+    other, _ = await store.create(NewTask(new_task_id(), "waits"))
+    async with asyncio.timeout(10):
+        await claims.wait()
+        answer = await engine.desk.attempt(brought.task_id)
+        go.set()
+        await until(lambda: engine.desk.find_place(other.task_id))
+        await manager.handle(other.task_id).cancel("enough")
+
+    assert isinstance(answer, Held)
+    assert answer.reason is HeldReason.NO_SLOT
+    assert (await brought.status()).status is TaskStatus.PENDING
+
+
+async def test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All wait for one read of what is paused; where it fails, nobody begins on an older one."""
+    engine.lossy = True
+    handles = [await manager.submit("double", params={"n": n}) for n in range(3)]
+    ops, attempt = manager.store.ops, engine.desk.attempt
+    list_paused, reads = ops.list_paused, list[str]()
+    read = asyncio.Event()
+
+    async def read_slowly(*, limit: int) -> PausePage:
+        reads.append("away" if not reads else "read")
+        await read.wait()
+        if reads == ["away"]:
+            raise StoreUnavailable("memory", "away")
+        return await list_paused(limit=limit)
+
+    monkeypatch.setattr(ops, "list_paused", read_slowly)
+    await manager.pause("double")
+    answers: list[object] = []
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            read.clear()
+            asked = [asyncio.ensure_future(attempt(handle.task_id)) for handle in handles]
+            await settle_loop(100)
+            read.set()
+            answers += await asyncio.gather(*asked)
+
+    assert [one.reason for one in answers if isinstance(one, Held)] == [
+        *[HeldReason.STORE] * 3,
+        *[HeldReason.PAUSED] * 3,
+    ]
+    assert reads == ["away", "read"]
+
+
+async def test_who_no_longer_waits_for_the_paused_ops_ends_their_read_for_nobody(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An execution that is over in the engine is cancelled, and the others are begun."""
+    engine.lossy = True
+    handles = [await manager.submit("double", params={"n": n}) for n in range(2)]
+    ops, begun, read = manager.store.ops, asyncio.Event(), asyncio.Event()
+    list_paused = ops.list_paused
+
+    async def read_slowly(*, limit: int) -> PausePage:
+        begun.set()
+        await read.wait()
+        return await list_paused(limit=limit)
+
+    monkeypatch.setattr(ops, "list_paused", read_slowly)
+    async with asyncio.timeout(10):
+        first = asyncio.ensure_future(engine.desk.attempt(handles[0].task_id))
+        await begun.wait()
+        second = asyncio.ensure_future(engine.desk.attempt(handles[1].task_id))
+        await settle_loop(100)
+        first.cancel()
+        await asyncio.wait([first])
+        read.set()
+        answer = await second
+
+    assert first.cancelled()
+    assert isinstance(answer, Ended)
+
+
+async def test_a_defect_at_the_start_of_a_task_takes_no_slot(
+    engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the manager's nor of the op's; who brought the task is to bring it again."""
+    engine.lossy = True
+    listen: Callable[[RunPool], None] = getattr(RunPool, "_listen_for_cancels")  # noqa: B009  # to fail
+    met: list[int] = []
+
+    def fail_at_first(pool: RunPool) -> None:
+        if not met:
+            met.append(1)
+            raise RuntimeError("broken")
+        listen(pool)
+
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, max_running=1)
+
+        @manager.op("one", max_running=1)
+        async def one(report: Reporter) -> int:
+            return 1
+
+        async with manager:
+            first, second = [await manager.submit("one") for _ in range(2)]
+            monkeypatch.setattr(RunPool, "_listen_for_cancels", fail_at_first)
+            async with asyncio.timeout(10):
+                answers = [await engine.desk.attempt(it.task_id) for it in (first, second)]
+                assert await second.result() == 1
+
+    assert isinstance(answers[0], Held)
+    assert answers[0].reason is HeldReason.DEFECT
+    assert isinstance(answers[1], Ended)
 
 
 async def test_a_release_says_why_on_the_tape(manager: TaskManager, engine: QueueEngine) -> None:

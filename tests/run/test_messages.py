@@ -21,8 +21,9 @@ from tapescope import (
     Telling,
     ThreadReporter,
 )
-from tapescope.model import MESSAGE_TAKEN
-from tapescope.store.flush import Flush
+from tapescope.errors import StoreUnavailable
+from tapescope.model import MESSAGE_TAKEN, SendAnswer, SendRow
+from tapescope.store.flush import Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyStore, Gate, at_rest
 from tests.support.virtual_time import in_virtual_time
@@ -146,9 +147,11 @@ async def test_who_stops_waiting_loses_no_message(any_url: str) -> None:
         assert await taken(task) == ["here"]
 
 
+@pytest.mark.parametrize("asked", ["after the commit", "before it"])
 @in_virtual_time
-async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
-    """The event is stored, its caller gone: the message is on the tape once, and given once."""
+async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next(asked: str) -> None:
+    """The event is stored, its caller gone: the message is on the tape once, and given once. It
+    does not come again: no attempt before this one has had it."""
     gate = Gate()
 
     async def hold(flush: Flush) -> None:
@@ -159,11 +162,15 @@ async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
         first = asyncio.create_task(report.message())
         await gate.reached.wait()
         first.cancel()
-        gate.opened.set()
         with pytest.raises(asyncio.CancelledError):
             await first
+        if asked == "before it":
+            asyncio.get_running_loop().call_later(0.5, gate.opened.set)
+        else:
+            gate.opened.set()
+            await until(lambda: has_taken(task, 1))
         message = await report.message()
-        return [message.body, message.taken_seq]
+        return [message.body, message.taken_seq, message.again]
 
     async with at_rest(FaultyStore()) as store, TaskManager(store) as manager:
         store.faults.before = hold
@@ -171,8 +178,70 @@ async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
         await task.send("once")
         result = await task.result()
 
-        assert result == ["once", 2]
+        assert result == ["once", 2, False]
         assert await taken(task) == ["once"]
+
+
+@in_virtual_time
+async def test_a_take_whose_reply_was_lost_does_not_come_again() -> None:
+    """Its append has failed for the runner, and the event is there: it is this attempt's own."""
+    loses = True
+
+    async def lose(flush: Flush) -> None:
+        if loses and any(row.type == MESSAGE_TAKEN for row in flush.rows):
+            raise StoreAway("the reply is lost")
+
+    async def work(report: Reporter) -> list[Any]:
+        nonlocal loses
+        with pytest.raises(StoreUnavailable):
+            await report.message()
+        loses = False
+        message = await report.message()
+        return [message.body, message.taken_seq, message.again]
+
+    async with FaultyStore() as store, TaskManager(store) as manager:
+        store.faults.after = lose
+        task = await manager.submit("work", work)
+        await task.send("once")
+        result = await task.result()
+
+        assert result == ["once", 2, False]
+        assert await taken(task) == ["once"]
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@in_virtual_time
+async def test_a_send_whose_reply_was_lost_wakes_who_waits(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by its key, and is one that was sent: a later one under the key is not."""
+    waits = asyncio.Event()
+
+    async def work(report: Reporter) -> Any:
+        waits.set()
+        return (await report.message(timeout=3600)).body
+
+    async with at_rest(FaultyStore()) as store, TaskManager(store) as manager:
+        task = await manager.submit("work", work)
+        await waits.wait()
+        real, tries = store.backend.send_message, list[SendRow]()
+
+        async def send_message(row: SendRow) -> SendAnswer | None:
+            tries.append(row)
+            answer = await real(row)
+            if len(tries) == 1:
+                raise StoreAway("the reply is lost")
+            return answer
+
+        monkeypatch.setattr(store.backend, "send_message", send_message)
+        started = asyncio.get_running_loop().time()
+        sent = await task.send("go", key=key)
+        again = await task.send("go", key=sent.key)
+        result = await task.result()
+        waited = asyncio.get_running_loop().time() - started
+
+    assert (result, sent.new, again.new, len(tries)) == ("go", True, False, 3)
+    assert waited < 60
 
 
 async def test_two_that_wait_are_given_one_message_each(any_url: str) -> None:

@@ -73,6 +73,7 @@ async def take_migration_off(url: str) -> None:
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         for trigger in (
             *("tasks_unique_key_is_free", "tasks_keep_unique_key", "tasks_keep_concurrency_key"),
+            *("tasks_begin_parked", "tasks_parked_is_not_due"),
             *("tasks_hold_slot_new", "tasks_hold_slot", "tasks_free_slot"),
             *("tasks_free_slot_deleted", "tasks_look_when_due", "ops_change_slots"),
         ):

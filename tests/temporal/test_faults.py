@@ -158,16 +158,26 @@ async def test_a_blocked_loop_loses_no_task(
     await _judge(submitter, [handle.task_id])
 
 
+@pytest.mark.parametrize("where", ["here", "there"])
 async def test_a_worker_that_dies_while_its_task_is_cancelled_leaves_it_cancelled(
-    postgres_url: str, own_server: TemporalProcess, submitter: TaskManager, tmp_path: Path
+    postgres_url: str,
+    own_server: TemporalProcess,
+    submitter: TaskManager,
+    tmp_path: Path,
+    where: str,
 ) -> None:
-    """Temporal asks nobody again after a cancel: the lease's rescue ends it."""
+    """Temporal asks nobody again after a cancel: the lease's rescue ends it, and what was asked
+    there, with no reason, the reconciler learns."""
     url, log = own_server.url, tmp_path / "log"
+    client = await Client.connect(own_server.target)
     with WorkerProcess(postgres_url, url, log) as first:
         handle = await submitter.submit("steps", params={"n": 600, "pause": 0.1}, retries=3)
         await until_running(submitter, handle.task_id)
         first.freeze()
-        await handle.cancel("enough")
+        if where == "here":
+            await handle.cancel("enough")
+        else:
+            await client.get_activity_handle(handle.task_id).cancel()
         first.kill()
         with WorkerProcess(postgres_url, url, log):
 
@@ -176,6 +186,7 @@ async def test_a_worker_that_dies_while_its_task_is_cancelled_leaves_it_cancelle
 
             await until(ended, within=60)
 
+    assert (await handle.status()).attempt == 1
     await _judge(submitter, [handle.task_id])
 
 

@@ -33,15 +33,25 @@ async def _wait(report: Reporter) -> str:
     return "never"
 
 
-async def test_a_cancel_here_is_a_cancel_there(manager: TaskManager, client: Client) -> None:
-    """A run: both sides say cancelled, and neither an error nor a success."""
+@pytest.mark.parametrize("message", ["enough", ""])
+@pytest.mark.parametrize("by", ["anna", None])
+async def test_a_cancel_here_is_a_cancel_there(
+    manager: TaskManager, client: Client, message: str, by: str | None
+) -> None:
+    """A run: both sides say cancelled, and neither an error nor a success. Who said it is told
+    there, and not what was said."""
     handle = await manager.submit("waits")
     await until_running(manager, handle.task_id)
-    await handle.cancel("enough", by="anna")
-    with pytest.raises(TaskCancelled, match="enough"):
+    await handle.cancel(message, by=by)
+    with pytest.raises(TaskCancelled):
         await handle.result(timeout=30)
+    cancel = (await handle.status()).cancel
 
     await until_status(client, handle.task_id, "CANCELED")
+    told = await client.get_activity_handle(handle.task_id).describe()
+    assert cancel is not None
+    assert (cancel.message, cancel.by) == (message, by)
+    assert told.canceled_reason == "cancelled in tapescope" + (f", by {by}" if by else "")
 
 
 async def test_a_cancel_there_is_a_cancel_here(manager: TaskManager, client: Client) -> None:

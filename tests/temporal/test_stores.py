@@ -51,6 +51,28 @@ async def test_a_namespace_that_is_not_there_is_told_at_the_opening(
         assert manager.is_open
 
 
+async def test_a_close_waits_for_no_server_that_was_never_reached(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing was brought: there is nobody to say a last word to."""
+    manager = TaskManager(
+        postgres_url, engine="temporal://127.0.0.1:1/shop", drain=0.1, audit_every=None
+    )
+
+    @manager.op("one")
+    async def one(report: Reporter) -> int:
+        return 1
+
+    async with manager:
+        handle = await manager.submit("one")
+
+    said = [record.getMessage() for record in caplog.records if record.name == "tapescope"]
+    assert any("127.0.0.1:1" in line for line in said)
+    assert [line for line in said if "did not end in time" in line] == []
+    async with TaskManager(postgres_url, work=False, audit_every=None) as plain:
+        assert (await plain.handle(handle.task_id).status()).engine == "temporal"
+
+
 async def test_an_engine_reports_who_asks_for_tasks(postgres_url: str, engine_url: str) -> None:
     """What it can do, and how many workers ask on each queue."""
     engine = TemporalEngine(engine_url)

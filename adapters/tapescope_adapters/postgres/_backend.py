@@ -145,6 +145,7 @@ class PostgresBackend(StoreBackend):
         self._connector = connector
         self.listening = listening
         self._sql = load_queries(connector.address.schema)
+        self._send = connector.with_local_settings(self._sql["send_message"])
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
         self._rescues = Rescues(connector, self._sql, self._shared)
@@ -371,7 +372,7 @@ class PostgresBackend(StoreBackend):
             await self._shared.fetch(self._sql["announce"], channel, payload)
 
     async def send_message(self, row: SendRow) -> SendAnswer | None:
-        (found,) = await self._shared.fetch(self._sql["send_message"], *row, self._context.instance)
+        (found,) = await self._shared.fetch(self._send, *row, self._context.instance)
         if found["answer"] is None:
             return None
         result, op, status, n, there = decode(found["answer"])

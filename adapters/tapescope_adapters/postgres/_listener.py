@@ -30,6 +30,11 @@ _PING: Final = 3.0
 seconds that it may take to answer: a network that is half-open says nothing."""
 
 
+def _merge(end: int, waiting: int | None) -> int:
+    """One end of a tape for two that were told: 0, which says "look", is more than any."""
+    return end if waiting is None else min(end, waiting) and max(end, waiting)
+
+
 class Listener:
     """Publishes what other stores' flushes notify: ``instance|task_id:last_seq,…|cw``.
 
@@ -107,7 +112,7 @@ class Listener:
             for one in news.split(","):
                 task_id, _, last_seq = one.partition(":")
                 if self._changes.follows(task_id):
-                    self._waiting[task_id] = max(int(last_seq), self._waiting.get(task_id, 0))
+                    self._waiting[task_id] = _merge(int(last_seq), self._waiting.get(task_id))
         self._arrived = self._arrived or "w" in signal
         self._cancelled = self._cancelled or "c" in signal
         if self._is_calm():

@@ -78,11 +78,11 @@ def as_task(row: Row) -> Task:
         params, requested_at = read_json(row["params"]), row["cancel_requested_at"]
         created_us, run_us, claimed_us = row["created_at"], row["run_at"], row["claimed_at"]
         finished_us, lease_us = row["finished_at"], row["lease_expires_at"]
-        times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
         priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
         engine, queue = row["engine"], row["queue"]
+        times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at, parked_us)
         run_us = run_us if parked_us is None else parked_us
         if (
             type(params) is dict

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from typing import Final
 
 from tapescope.store import DueOrder, encode
 from tapescope_adapters._sql import Queries
 
 __all__ = ["admit_parked", "has_look"]
+
+_KEYS: Final = 256
+"""How many keys a claim looks at, and below of each op: none waits for the full keys of another."""
+_KEYS_OF_OP: Final = 64
 
 
 def has_look(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> bool:
@@ -18,26 +24,28 @@ def has_look(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) 
 
 def admit_parked(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> None:
     """Give the free slots of the keys that are to be looked at to the tasks that go first, as many
-    as the claim may take: these are due from now on."""
+    as the claim may take: these are due from now on. Key after key, while there is a place left."""
     asked = {"ops": encode(order.ops, "ops"), "now": now, "owner": order.owner}
-    looks = conn.execute(sql["find_looks"], asked).fetchall()
-    if not looks:
-        return
-    conn.execute(sql["forget_looks"], (encode(looks, "looks"),))
-    left = order.limit
-    for op, key in dict.fromkeys((op, key) for op, _, key in looks):
+    left, looked = order.limit, Counter[str]()
+    for _ in range(_KEYS):
+        if left < 1 or (look := conn.execute(sql["find_look"], asked).fetchone()) is None:
+            return
+        op, key = look
+        looked[op] += 1
+        if looked[op] == _KEYS_OF_OP:
+            asked["ops"] = encode([one for one in order.ops if looked[one] < _KEYS_OF_OP], "ops")
         name = {"op": op, "key": key}
+        timed = name | {"now": now}
+        conn.execute(sql["forget_looks"], timed)
         most, held = conn.execute(sql["count_slots"], name).fetchone()
         room = left + 1 if most is None else most - held
         if room <= 0:
             continue  # whatever frees a slot has the key looked at again
-        found = conn.execute(
-            sql["find_parked"], name | {"now": now, "limit": min(room, left + 1)}
-        ).fetchall()
+        asked_for = timed | {"limit": min(room, left + 1)}
+        found = conn.execute(sql["find_parked"], asked_for).fetchall()
         ids = [task for (task,) in found[:left]]
         if ids:
             conn.execute(sql["admit_parked"], (encode(ids, "keys"),))
             left -= len(ids)
         if len(found) > len(ids):  # there is a slot for another one, and no place in this claim
-            due_at = next(at for of, at, named in looks if (of, named) == (op, key))
-            conn.execute(sql["look_again"], (op, due_at, key))
+            conn.execute(sql["look_again"], timed)

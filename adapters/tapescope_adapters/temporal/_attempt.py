@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 from temporalio import activity
@@ -17,6 +16,7 @@ from tapescope.errors import TapescopeError
 from tapescope.model import TaskStatus
 from tapescope_adapters.temporal._connection import RPC_WITHIN
 from tapescope_adapters.temporal._dispatch import read_cancel
+from tapescope_adapters.temporal._names import make_delay
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["make_activity"]
@@ -140,9 +140,9 @@ class _Attempt:
         """The task was cancelled in tapescope: Temporal is to know it by that word, too."""
         info = activity.info()
         cancel = ended.task.cancel
-        reason = "cancelled in tapescope"
-        if cancel is not None and cancel.message:
-            reason += f", by {cancel.by}" if cancel.by else ""
+        reason = "cancelled in tapescope"  # the message stays in the store, as all text
+        if cancel is not None and cancel.by:
+            reason += f", by {cancel.by}"
         handle = self._client.get_activity_handle(info.activity_id, run_id=info.activity_run_id)
         try:
             await handle.cancel(reason=reason, rpc_timeout=RPC_WITHIN)
@@ -166,6 +166,6 @@ def _wait(kind: str, seconds: float, why: str) -> NoReturn:
     raise ApplicationError(
         f"{kind}: {why}",
         type=kind,
-        next_retry_delay=timedelta(seconds=seconds),
+        next_retry_delay=make_delay(seconds),
         category=ApplicationErrorCategory.BENIGN,
     )

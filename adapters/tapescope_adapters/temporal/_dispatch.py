@@ -10,7 +10,7 @@ from typing import Any, Final
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import ActivityExecutionStatus, Client
+from temporalio.client import ActivityExecutionDescription, ActivityExecutionStatus, Client
 from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy, RetryPolicy
 from temporalio.exceptions import ActivityAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -22,11 +22,22 @@ from tapescope_adapters.temporal._names import (
     make_priority,
     make_queue,
     make_timeout,
+    make_wait,
     starts_queue,
 )
 
 __all__ = ["Dispatcher"]
 
+_CANCELLED: Final = frozenset(
+    {
+        ActivityExecutionStatus.CANCELED,
+        ActivityExecutionStatus.TERMINATED,
+        ActivityExecutionStatus.TIMED_OUT,
+    }
+)
+"""How an activity ends that somebody did not want any more; see ``read_cancel``."""
+_ENDS: Final = "'Canceled', 'Terminated', 'TimedOut'"
+"""The same, for a listing."""
 _AT_ONCE: Final = 32
 """Calls to the server under way."""
 _LISTED: Final = 1_000
@@ -65,7 +76,7 @@ class Dispatcher:
 
     async def _start(self, client: Client, task: Task, reuse: ActivityIDReusePolicy) -> None:
         """Ids are the tasks', so to start one twice starts it once."""
-        wait = datetime.fromtimestamp(task.run_us / 1e6, UTC) - datetime.now(UTC)
+        wait = make_wait(task)
         settings: dict[str, Any] = {}
         if wait > _SOONEST and self._connection.delays:
             settings["start_delay"] = wait
@@ -112,8 +123,8 @@ class Dispatcher:
         cancelled: dict[str, str] = {}
         failed = ""
         for task, answer in zip(tasks, answers, strict=True):
-            if isinstance(answer, RPCError):
-                failed = f"{answer.status.name}: {answer.message[:300]}"
+            if isinstance(answer, Exception):  # of this one alone: the others are as they were told
+                failed = failed or f"task {task.task_id}: {_tell_error(answer)}"
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer is None:
@@ -141,13 +152,14 @@ class Dispatcher:
         if client is None:
             return ()
         since = (datetime.now(UTC) - _LOOKED_BACK).strftime("%Y-%m-%dT%H:%M:%SZ")
-        query = f"ExecutionStatus IN ('Canceled', 'Terminated') AND CloseTime > '{since}'"
+        query = f"ExecutionStatus IN ({_ENDS}) AND CloseTime > '{since}'"
         found = client.list_activities(query, limit=_LISTED, rpc_timeout=RPC_WITHIN)
         start = starts_queue(self._store_id)
         listed = [one async for one in found if one.task_queue.startswith(start)]
         new = [one for one in listed if (one.activity_id, one.activity_run_id) not in self._seen]
+        told = [Forgotten(one.activity_id, _describe(one.status, None)) for one in new]
         self._seen = {(one.activity_id, one.activity_run_id) for one in listed}
-        return [Forgotten(one.activity_id, _describe(one.status, None)) for one in new]
+        return told
 
     async def count_pollers(self, ops: Sequence[str]) -> dict[str, int]:
         """By queue how many workers ask there for tasks. Raises ``RPCError``."""
@@ -167,17 +179,33 @@ class Dispatcher:
         return found
 
 
+def _tell_error(error: Exception) -> str:
+    if isinstance(error, RPCError):
+        return f"{error.status.name}: {error.message[:300]}"
+    return f"{type(error).__name__}: {str(error)[:300]}"
+
+
 async def read_cancel(client: Client, task_id: str, run_id: str | None) -> str | None:
     """What was said when an activity was cancelled or terminated; ``None`` where it was neither.
 
-    Raises ``RPCError``.
+    A reason need not be given, and an activity whose worker died after the request is not closed as
+    cancelled. But its retries have no limit: only after a request it ends by what is retried
+    otherwise, a time that is over or a failure. Raises ``RPCError``.
     """
     handle = client.get_activity_handle(task_id, run_id=run_id)
-    told = await handle.describe(rpc_timeout=RPC_WITHIN)
-    cancelled = told.status is ActivityExecutionStatus.CANCELED
-    if cancelled or told.status is ActivityExecutionStatus.TERMINATED or told.canceled_reason:
+    told = await handle.describe(include_outcome=True, rpc_timeout=RPC_WITHIN)
+    if told.canceled_reason or told.status in _CANCELLED or _failed_at_a_retry(told):
         return _describe(told.status, told.canceled_reason)
     return None
+
+
+def _failed_at_a_retry(told: ActivityExecutionDescription) -> bool:
+    outcome = told.raw_outcome
+    if told.status is not ActivityExecutionStatus.FAILED or outcome is None:
+        return False
+    failure = outcome.failure
+    known = failure.HasField("application_failure_info")
+    return known and not failure.application_failure_info.non_retryable
 
 
 def _describe(status: ActivityExecutionStatus, reason: str | None) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio.common import Priority
 
 from tapescope.model import Task
 
-__all__ = ["make_priority", "make_queue", "make_timeout", "starts_queue"]
+__all__ = ["make_delay", "make_priority", "make_queue", "make_timeout", "make_wait", "starts_queue"]
 
 _FOREVER: Final = timedelta(days=3_650)
-"""Temporal wants a limit of a task that has none."""
+"""Temporal wants a limit of a task that has none, and counts in nanoseconds: 292 years at most."""
 _MARGIN: Final = timedelta(minutes=2)
 """Beyond a task's timeout, which is kept in process, with a code of its own: this is for a process
 that does not keep it any more."""
@@ -33,6 +33,17 @@ def make_timeout(task: Task) -> timedelta:
     if task.timeout is None:
         return _FOREVER
     return min(_FOREVER, timedelta(seconds=task.timeout) + _MARGIN)
+
+
+def make_wait(task: Task) -> timedelta:
+    """How long Temporal is to wait with a task; a later time than it can wait for is held then."""
+    now_us = round(datetime.now(UTC).timestamp() * 1e6)
+    return min(_FOREVER, timedelta(microseconds=task.run_us - now_us))
+
+
+def make_delay(seconds: float) -> timedelta:
+    """After how many seconds a task is brought again, as Temporal can wait."""
+    return timedelta(seconds=min(seconds, _FOREVER.total_seconds()))
 
 
 def make_priority(task: Task) -> Priority:

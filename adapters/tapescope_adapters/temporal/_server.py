@@ -23,6 +23,8 @@ _log = Logger("tapescope")
 
 _GRACEFUL: Final = timedelta(days=1)
 """The manager ends its runs; the SDK is not to cancel what waits for their ends."""
+_ANEW_IN: Final = 1.0
+"""Seconds until a worker that ended begins anew."""
 _STOP_WITHIN: Final = 10.0
 """Seconds that the workers have for their last words to a server, once no run goes on here."""
 
@@ -37,6 +39,8 @@ class TemporalServer(EngineServer):
         """By op."""
         self._workers: list[Worker] = []
         """In the engine's thread alone."""
+        self._waiting: set[asyncio.Task[None]] = set()
+        """What has no worker yet, as the server was not reached; in the engine's thread alone."""
         self._leaving = False
         self._home: asyncio.AbstractEventLoop | None = None
 
@@ -56,13 +60,25 @@ class TemporalServer(EngineServer):
                 self._serving[op] = self._loop.begin(work)
 
     async def _serve(self, op: str, slots: int, home: asyncio.AbstractEventLoop) -> None:
+        pause = 0.0
         while not self._leaving:
-            client = await self._connection.wait()
+            client = await self._wait(pause)
             try:
                 await self._work(client, op, slots, home)
             except Exception as error:  # noqa: BLE001  # whatever the SDK raises, the next may go well
                 _log.error("The worker of %s on Temporal ended, and begins anew: %s", op, error)
-                await asyncio.sleep(1.0)
+                pause = _ANEW_IN
+
+    async def _wait(self, pause: float) -> Client:
+        """The client, once the server is reached. Nobody waits on for it when this is to end."""
+        own = asyncio.current_task()
+        assert own is not None
+        self._waiting.add(own)
+        try:
+            await asyncio.sleep(pause)
+            return await self._connection.wait()
+        finally:
+            self._waiting.discard(own)
 
     async def _work(
         self, client: Client, op: str, slots: int, home: asyncio.AbstractEventLoop
@@ -91,6 +107,8 @@ class TemporalServer(EngineServer):
 
     async def _shut_down(self) -> None:
         """No more polls; returns when what was brought has ended."""
+        for waiting in self._waiting:
+            waiting.cancel()
         await asyncio.gather(*(one.shutdown() for one in self._workers), return_exceptions=True)
 
     async def _end(self) -> None:

@@ -162,3 +162,5 @@ async def _unheard(work: Coroutine[Any, Any, None]) -> None:
         await work
     except (RPCError, EngineUnfit) as error:
         _log.info("The engine was not told: %s", error)
+    except Exception as error:  # noqa: BLE001  # nobody waits for it; the reconciler tells it again
+        _log.error("The engine was not told: %s", type(error).__name__, error=error)

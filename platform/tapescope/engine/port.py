@@ -45,6 +45,9 @@ class HeldReason(StrEnum):
     STORE = "store"
     """The store could not be asked."""
     NOT_DUE = "not_due"
+    DEFECT = "defect"
+    """This process could not begin it, and its log says why; a claim that it made is over with its
+    lease."""
 
 
 class Ended(NamedTuple):
@@ -136,7 +139,7 @@ class Confirmation(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """A task that was cancelled or terminated in the engine."""
+    """A task that was cancelled or terminated in the engine; it may be pending here, or run."""
 
     task_id: str
     message: str
@@ -208,7 +211,10 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     async def find_forgotten(self) -> Sequence[Forgotten]:
-        """Tasks of this store that were cancelled or terminated there lately. Raises nothing."""
+        """Tasks of this store that were cancelled or terminated there lately. Raises nothing.
+
+        Each need be told once. It holds for one that runs here, too.
+        """
 
     @abc.abstractmethod
     async def report(self, ops: Sequence[str]) -> EngineReport:

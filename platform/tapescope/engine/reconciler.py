@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import TapescopeError
-from tapescope.model.tasks import CancelReason, TaskStatus
+from tapescope.errors import StoreUnavailable, TapescopeError, UnknownTask
+from tapescope.model.tasks import CancelReason
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
 from tapescope_telemetry.logger import Logger
@@ -34,6 +34,8 @@ _PAGE: Final = 100
 """Tasks that the engine is asked about at once."""
 _PAGES: Final = 50
 """Pages of one turn: the rest is for the next one, or for another worker."""
+_LEFT: Final = 1_000
+"""Cancels in the engine that are not settled, before it is asked for more of them."""
 _SLACK: Final = 120.0
 """Seconds more that a turn may take before the loop is said to be stuck."""
 
@@ -47,20 +49,30 @@ class Reconciled:
     cancelled: int = 0
     """That were cancelled in the engine, and are now in the store."""
     failed: str = ""
-    """Why the turn ended early; empty where it did not."""
+    """Of the first task that was not settled, why; empty where all were."""
 
 
 async def reconcile(
-    store: TaskStore, engine: Engine, *, beat: Callable[[], object] = bool
+    store: TaskStore,
+    engine: Engine,
+    *,
+    beat: Callable[[], object] = bool,
+    left: dict[str, str] | None = None,
 ) -> Reconciled:
     """One turn. Raises what the store raises.
 
-    ``beat`` is called between its steps.
+    ``beat`` is called between its steps. ``left`` is what a turn before was told of and could not
+    settle, by id the message; this one leaves there what it cannot, for an engine tells of a cancel
+    once.
     """
     done = Reconciled()
-    for forgotten in await engine.find_forgotten():
+    left = {} if left is None else left
+    if len(left) < _LEFT:
+        left |= {one.task_id: one.message for one in await engine.find_forgotten()}
+    for task_id, message in tuple(left.items()):
         beat()
-        done.cancelled += await _cancel(store, engine, forgotten.task_id, forgotten.message)
+        if await _cancel(store, engine, done, task_id, message):
+            del left[task_id]
     for _ in range(_PAGES):
         beat()
         tasks = await store.engines.find_unconfirmed(engine.name, limit=_PAGE)
@@ -69,26 +81,37 @@ async def reconcile(
         told = await engine.confirm(tasks)
         await store.engines.note_confirmed(told.has, again_in=_AGAIN_IN)
         done.confirmed += len(told.has)
+        settled = len(told.has)
         for task_id, message in told.cancelled.items():
-            done.cancelled += await _cancel(store, engine, task_id, message)
-        if told.failed:
-            done.failed = told.failed
-            break
-        if len(tasks) < _PAGE:
-            break
+            settled += await _cancel(store, engine, done, task_id, message)
+        done.failed = done.failed or told.failed
+        if not settled or len(tasks) < _PAGE:
+            break  # where none was settled, the next page is the same one
     return done
 
 
-async def _cancel(store: TaskStore, engine: Engine, task_id: str, message: str) -> int:
-    """What the engine was asked holds for the task, unless it has ended; says whether it had not.
+async def _cancel(
+    store: TaskStore, engine: Engine, done: Reconciled, task_id: str, message: str
+) -> bool:
+    """What the engine was asked holds for the task, unless it has ended; says whether that is
+    settled. One task that cannot be cancelled keeps none of the others.
 
-    A listing of the engine's may be late: the row is looked at again.
+    A listing of the engine's may be late: the row is looked at again. Raises ``StoreUnavailable``.
     """
-    task = await store.get(task_id)
-    if task.engine != engine.name or task.status is not TaskStatus.PENDING:
-        return 0  # one that runs is told of it by its worker
-    await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
-    return 1
+    try:
+        task = await store.get(task_id)
+        if task.engine == engine.name and not task.status.terminal and task.cancel is None:
+            # One that runs, too: its worker may be dead, or brought it by another execution.
+            await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
+            done.cancelled += 1
+    except StoreUnavailable:
+        raise  # as the next one would, each after the patience of the store
+    except UnknownTask:
+        pass  # it has ended, and was deleted
+    except Exception as error:  # noqa: BLE001  # whatever it is: the turn tells of it, and goes on
+        done.failed = done.failed or f"task {task_id} cannot be cancelled: {error}"
+        return False
+    return True
 
 
 class Reconciler(LoopService):
@@ -102,6 +125,8 @@ class Reconciler(LoopService):
         self._store, self._engine = store, engine
         self._woken = asyncio.Event()
         self._told = ""
+        self._left: dict[str, str] = {}
+        """What the engine has told of, and is not settled."""
 
     def wake(self) -> None:
         """Take the next turn now."""
@@ -112,7 +137,9 @@ class Reconciler(LoopService):
             self._woken.clear()
             self.vitals.beat()
             try:
-                done = await reconcile(self._store, self._engine, beat=self.vitals.beat)
+                done = await reconcile(
+                    self._store, self._engine, beat=self.vitals.beat, left=self._left
+                )
                 failed = done.failed
             except TapescopeError as error:
                 failed = str(error)

@@ -15,7 +15,7 @@ from tapescope_telemetry.logger import Logger
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
     from tapescope.manager.worker import Worker
-    from tapescope.run import Completion
+    from tapescope.run import Completion, Runner
 
 __all__ = ["ManagerDesk"]
 
@@ -55,6 +55,9 @@ class ManagerDesk(Desk):
         """Looks for what lost owners have, so far."""
         self._pauses: frozenset[str] = frozenset()
         self._pauses_at: float | None = None
+        """When the read of the list began that is used."""
+        self._pauses_read: asyncio.Future[None] | None = None
+        """One that is under way."""
 
     @property
     def store_id(self) -> str:
@@ -77,9 +80,13 @@ class ManagerDesk(Desk):
         except TapescopeError as error:
             _log.warning("A task that %s brought cannot be run: %s", self._engine, error)
             return Held(_STOPPED, HeldReason.STORE)
+        except Exception as error:  # noqa: BLE001  # whatever it is; a lease that it left ends
+            text = "A task that %s brought met a defect: %s"
+            _log.error(text, self._engine, type(error).__name__, error=error)
+            return Held(_STOPPED, HeldReason.DEFECT)
 
     async def _attempt(self, task_id: str) -> Answer:
-        pool, store = self._pool, self._pool.store
+        store = self._pool.store
         task = await store.get(task_id)
         if task.status is TaskStatus.RUNNING:
             if (completion := self._find_own(task)) is not None:
@@ -100,27 +107,36 @@ class ManagerDesk(Desk):
             return Held(_STOPPED, HeldReason.PAUSED)
         if not await self._reserve(task.op, op.max_running):
             return Held(_FULL, HeldReason.NO_SLOT)
-        claim = None
-        try:
-            claim = await store.claim_if_pending(task, pool.owner, pool.lease)
-        finally:
-            if claim is None:
-                pool.give_back(1)
-        if claim is None:  # another one was faster, or it has ended
-            return self._tell(await store.get(task_id))
-        completion = pool.adopt(claim, op.runner)
-        await completion.wait()
+        completion = await self._begin(task, op.runner)
+        if completion is not None:  # else another one was faster, or it has ended
+            await completion.wait()
         return self._tell(await store.get(task_id))
+
+    async def _begin(self, task: Task, runner: Runner) -> Completion | None:
+        """Claim a task for the reserved slot, and start it; ``None`` where it is not to be had."""
+        pool = self._pool
+        completion: Completion | None = None
+        try:
+            with pool.coming([task.op], 1):
+                claim = await pool.store.claim_if_pending(task, pool.owner, pool.lease)
+            if claim is not None:
+                completion = pool.adopt(claim, runner)
+        finally:
+            if completion is None:
+                pool.give_back(1)
+        return completion
 
     async def _reserve(self, op: str, limit: int | None) -> bool:
         """Reserve a slot; says whether one was free.
 
-        While the worker looks for tasks without an engine it has all free slots, for a moment.
+        While the worker looks for tasks without an engine it has all free slots, for a moment, and
+        those of the op.
         """
+        pool = self._pool
         for _ in range(_LOOKS):
-            if limit is not None and self._pool.running_of(op) >= limit:
+            if limit is not None and pool.running_of(op) >= limit:
                 return False
-            if self._pool.reserve(1):
+            if (limit is None or pool.taken_of(op) < limit) and pool.reserve(1):
                 return True
             await asyncio.sleep(_MOMENT)
         return False
@@ -157,13 +173,24 @@ class ManagerDesk(Desk):
             await rescue_lost(self._pool.store)
 
     async def _read_pauses(self) -> frozenset[str]:
-        store = self._pool.store
-        now = store.clock.monotonic()
+        """The paused ops: one read for all who ask at once. Raises what it raises, to each."""
+        now = self._pool.store.clock.monotonic()
         if self._pauses_at is None or now - self._pauses_at > _PAUSES_FOR:
-            self._pauses_at = now
-            page = await store.ops.list_paused(limit=_PAUSES)
-            self._pauses = frozenset(pause.op for pause in page.pauses)
+            if self._pauses_read is None:
+                self._pauses_read = asyncio.ensure_future(self._look_for_pauses(now))
+                self._pauses_read.add_done_callback(self._note_pauses_read)
+            await asyncio.shield(self._pauses_read)  # who is cancelled ends it for nobody else
         return self._pauses
+
+    async def _look_for_pauses(self, now: float) -> None:
+        page = await self._pool.store.ops.list_paused(limit=_PAUSES)
+        self._pauses = frozenset(pause.op for pause in page.pauses)
+        self._pauses_at = now
+
+    def _note_pauses_read(self, read: asyncio.Future[None]) -> None:
+        self._pauses_read = None
+        if not read.cancelled():
+            read.exception()  # those who ask are told of it, if one is left
 
     async def cancel(self, task_id: str, message: str) -> None:
         answer = await self._pool.store.request_cancel(

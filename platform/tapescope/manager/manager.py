@@ -753,7 +753,7 @@ class TaskManager:
         await self.store.announce()
         while self._uncommitted and self._engine is not None:
             with suppress(UnknownTask):  # its transaction was rolled back, or goes on
-                self._engine.dispatch(await self.store.get(self._uncommitted.popleft()))
+                self._dispatch(await self.store.get(self._uncommitted.popleft()))
 
     async def knows_op(self, op: str) -> bool:
         """Whether this manager or a worker of the store has registered the op.
@@ -914,6 +914,7 @@ class TaskManager:
             queue=schedule.queue,
         )
         known = await self._known.fill_in(self.store, submission)
+        slots = _find_slots(None, known)
         task_id, store = new_task_id(), self.store
         with self.telemetry.submit_span(
             schedule.op,
@@ -932,8 +933,8 @@ class TaskManager:
                 traceparent=span.trace_context,
                 priority=known.priority,
                 tags=schedule.tags,
-                concurrency_key=_find_slots(None, known),
-                engine=self._engine_name,
+                concurrency_key=slots,
+                engine=self._find_engine_of(submission, None, slots, known.queue),
                 queue=known.queue,
             )
             try:
@@ -1186,7 +1187,7 @@ class TaskManager:
                     cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
                     unique_key=submission.unique_key,
                     concurrency_key=slots,
-                    engine=self._engine_name if runner is None else None,
+                    engine=self._find_engine_of(submission, runner, slots, queue),
                     queue=queue,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
@@ -1209,7 +1210,7 @@ class TaskManager:
             if runner is None or found_by == "unique_key":  # that one has a runner of its own
                 if connection is None:
                     self._dispatch(task)
-                elif created and self._engine is not None:
+                elif created and task.engine is not None:
                     self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
                 return TaskHandle(
@@ -1241,6 +1242,18 @@ class TaskManager:
             pool.expect_submits(-1)
             if bounded is not None:
                 self._bound.leave(bounded)
+
+    def _find_engine_of(
+        self, submission: Submission, runner: Runner | None, slots: str | None, queue: str
+    ) -> str | None:
+        """What is to bring a task. One that needs a slot because of its op is claimed, engine or
+        not; with a key of its submit's own the store refuses it, as who gave that one can leave it
+        out. One with a queue is claimed from it: an engine brings an op to each of its workers."""
+        if runner is not None or queue != DEFAULT_QUEUE:
+            return None
+        if slots is not None and submission.concurrency_key is None:
+            return None
+        return self._engine_name
 
     def _tell_tags(self, submission: Submission) -> Sequence[str]:
         """Its tags as its submit span is told them: the redaction hook is asked about each."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -66,6 +66,8 @@ class RunPool:
         self._runs: dict[str, Run] = {}
         self._superseded: set[Run] = set()
         self._claimed = Counter[str]()
+        self._coming = Counter[str]()
+        """By op how many of its tasks the claims under way may bring."""
         self._waiting: list[tuple[int, int, Run]] = []
         """A heap: the highest priority first, of one priority who came first."""
         self._comes = count()
@@ -185,11 +187,11 @@ class RunPool:
         task = claim.task
         if (known := self._runs.pop(task.task_id, None)) is not None:
             self._supersede(known)
-        self._claimed[task.op] += 1
         completion = Completion()
         run = Run(self, self._settings, task, runner, completion, claim, shared=True)
-        self._runs[task.task_id] = run
         self._listen_for_cancels()
+        self._claimed[task.op] += 1  # what raises before has taken nothing
+        self._runs[task.task_id] = run
         run.start()
         if self.closing:
             run.release()
@@ -225,6 +227,24 @@ class RunPool:
     def running_of(self, op: str) -> int:
         """How many claimed tasks of an op hold a slot."""
         return self._claimed[op]
+
+    def taken_of(self, op: str) -> int:
+        """``running_of``, and how many more the claims under way may bring."""
+        return self._claimed[op] + self._coming[op]
+
+    @contextmanager
+    def coming(self, ops: Sequence[str], n: int) -> Generator[None]:
+        """In here up to ``n`` tasks of each of these ops are claimed, for reserved slots.
+
+        ``adopt`` or ``give_back`` follows at once, with no ``await`` in between.
+        """
+        more = dict.fromkeys(ops, n)
+        self._coming.update(more)
+        try:
+            yield
+        finally:
+            self._coming.subtract(more)
+            self._coming = +self._coming  # without the zeros
 
     def reserve(self, n: int) -> int:
         """Reserve up to ``n`` free slots, for ``adopt`` or ``give_back``; gives how many."""

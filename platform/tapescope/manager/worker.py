@@ -78,6 +78,7 @@ class Worker(LoopService):
         self._short = True
         """Whether the last round left an op out because no slot was free for it."""
         self._in_vain = 0
+        self._last_due: int | None = None
         """Rounds in a row that found a task due and could claim none."""
         self._registered: tuple[int, float] | None = None
         """How many ops were registered on the store, and when, in monotonic seconds."""
@@ -238,16 +239,17 @@ class Worker(LoopService):
         plan = list(self._plan(ops))
         self._short = sum(len(names) for names, _ in plan) < len(ops)
         for names, limit in plan:
-            slots = pool.reserve(limit)
-            if not slots:
-                self._short = True  # the ops before this one have taken them
-                break
+            slots = pool.reserve(min(self._find_room(name, limit) for name in names))
+            if not slots:  # the ops before this one have taken them, or an engine those of the op
+                self._short = True
+                continue
             taken = 0
             self._claiming = True
             try:
-                claims = await pool.store.claim_due(
-                    pool.owner, names, slots, pool.lease, queues=self.queues
-                )
+                with pool.coming(names, slots):
+                    claims = await pool.store.claim_due(
+                        pool.owner, names, slots, pool.lease, queues=self.queues
+                    )
                 for claim in claims:
                     try:
                         pool.adopt(claim, ops[claim.task.op].runner)
@@ -269,7 +271,9 @@ class Worker(LoopService):
             return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked, queues=self.queues)
         wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
-        self._in_vain = self._in_vain + 1 if wait <= 0 and not claimed else 0
+        # One that has moved on: the claim looked at keys that were full, and there are more.
+        moved, self._last_due = due != self._last_due, due
+        self._in_vain = self._in_vain + 1 if wait <= 0 and not claimed and not moved else 0
         shortest = _SHORTEST_WAIT * 2 ** min(max(0, self._in_vain - 1), 10)
         took = pool.store.clock.monotonic() - start
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
@@ -285,10 +289,8 @@ class Worker(LoopService):
         free = self._pool.free
         together: list[str] = []
         alone: list[tuple[list[str], int]] = []
-        for name, op in ops.items():
-            slots = free
-            if op.max_running is not None:
-                slots = min(free, op.max_running - self._pool.running_of(name))
+        for name in ops:
+            slots = self._find_room(name, free)
             if slots >= free > 0:
                 together.append(name)
             elif slots > 0:
@@ -296,3 +298,8 @@ class Worker(LoopService):
         if together:
             yield together, free
         yield from alone
+
+    def _find_room(self, name: str, most: int) -> int:
+        """How many tasks of an op may be claimed now, of so many at most."""
+        limit = self._registry.all()[name].max_running
+        return most if limit is None else max(0, min(most, limit - self._pool.taken_of(name)))

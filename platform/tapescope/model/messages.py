@@ -88,7 +88,8 @@ class Sent:
     key: str
     """What names it: to send the same again under this key adds nothing."""
     new: bool
-    """``False`` where it was there already, by its key."""
+    """``False`` where it was there already, by its key. One that is found after a try that had no
+    answer counts as that try's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tapescope.errors import StoreClosed
 from tapescope.model.messages import Message, MessageTaken
+from tapescope.shielded import await_child
 from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Inbox:
     it. Whoever stops waiting for one has lost none: the next call gives it.
     """
 
-    __slots__ = ("_given", "_lock", "_rows", "_store", "_tape")
+    __slots__ = ("_given", "_lock", "_offered", "_rows", "_store", "_taking", "_tape")
 
     def __init__(self, store: TaskStore, tape: _Tape) -> None:
         self._store, self._tape = store, tape
@@ -52,6 +53,11 @@ class Inbox:
         """The last message that the runner was given, of this attempt."""
         self._rows: deque[Message] = deque()
         """Those that follow it, as far as they were read."""
+        self._taking: tuple[Message, asyncio.Task[int]] | None = None
+        """The message that is being put on the tape, as it is given, and its append."""
+        self._offered = 0
+        """The last message that this attempt has offered to its tape. If the append failed, and
+        the event is there all the same, it is this attempt's: no other one may write."""
         self._lock = asyncio.Lock()
 
     async def take(self, keeper: Keeper, timeout: float | None) -> Message:  # noqa: ASYNC109  # a limit of this wait
@@ -63,12 +69,11 @@ class Inbox:
         self._tape.reporting += 1  # who waits for a message is not silent: a person may be slow
         try:
             async with asyncio.timeout(limit), self._lock:
-                message = await self._find_next()
-                given = await self._put_on_tape(keeper, message)
-                self._given = message.n
+                given = await self._take_next(keeper)
+                self._given = given.n
                 return given
         except BaseException:
-            self._rows.clear()  # it may be on the tape, or not: the store knows
+            self._rows.clear()  # one of them was not given: the next call asks the store
             raise
         finally:
             self._tape.reporting -= 1
@@ -109,12 +114,31 @@ class Inbox:
             self._rows.extend(page.messages)
         return self._rows.popleft() if self._rows else None
 
-    async def _put_on_tape(self, keeper: Keeper, message: Message) -> Message:
-        body, kept = keeper.keep_message(message)
-        if message.taken_seq is None:
-            seq = await self._tape.append_event(MessageTaken(message, kept))
-            return replace(message, body=body, taken_seq=seq)
-        return replace(message, body=body, again=True)
+    async def _take_next(self, keeper: Keeper) -> Message:
+        if self._taking is None:
+            message = await self._find_next()
+            body, kept = keeper.keep_message(message)
+            if message.taken_seq is not None:
+                return replace(message, body=body, again=message.n != self._offered)
+            # A task of its own: who stops waiting in mid-commit leaves it to the next call, which
+            # else would offer the message twice.
+            append = asyncio.ensure_future(self._tape.append_event(MessageTaken(message, kept)))
+            append.add_done_callback(_note_end)
+            self._offered = message.n
+            self._taking = replace(message, body=body), append
+        given, append = self._taking
+        try:
+            seq = await await_child(asyncio.shield(append))
+        finally:
+            if append.done():
+                self._taking = None
+        return replace(given, taken_seq=seq)
+
+
+def _note_end(append: asyncio.Task[int]) -> None:
+    """Where nobody waits any more, its error is the next call's; the ledger has counted it."""
+    if not append.cancelled():
+        append.exception()
 
 
 async def _hear(changes: Subscription) -> None:

@@ -18,6 +18,7 @@ from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent
 from tapescope.shielded import EXITS, await_child, wait_shielded
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.messages import count_untaken
 from tapescope.store.notifications import Change
 from tapescope.store.orders import DueOrder, DueRow, body_of_started
 from tapescope_telemetry import error_type_of
@@ -115,9 +116,9 @@ class DueClaims:
             waited = self._core.clock.monotonic() - start
             self._core.meter.operation("claim_due", waited, error_type_of(error))
             raise
-        for row in rows:
-            if row.refused:
-                self._tell_of_refused(order, row)
+        refused = [row for row in rows if row.refused]
+        for row in refused:
+            self._tell_of_refused(order, row)
         rows = [row for row in rows if not row.refused]
         claims = [self._deliver(order, row) for row in rows]
         self._core.meter.operation("claim_due", self._core.clock.monotonic() - start)
@@ -126,6 +127,7 @@ class DueClaims:
         wanted = [claim for claim in held if order.takes(claim.task)][:limit]
         kept = {claim.task.task_id for claim in wanted}
         await self._release_all([claim for claim in held if claim.task.task_id not in kept])
+        await count_untaken(self._core, [row.task.task_id for row in refused])
         return wanted
 
     def _tell_of_refused(self, order: DueOrder, row: DueRow) -> None:

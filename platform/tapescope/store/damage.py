@@ -175,6 +175,12 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
     kept = None if cancel is None else [cancel.reason, cancel.message, cancel.by, cancel.at_us]
     if kept != on_record and (cancel is not None or on_record != [None] * 4):
         wrong.append("cancel")
+    parked_us = take_time("parked_at", None)
+
+    def take_due_time() -> Any:
+        run_us = take_time("run_at", 0)  # looked at in any case
+        return run_us if parked_us is None else parked_us
+
     return Task(
         task_id=take("task_id", str, "?"),
         op=take("op", str, "?"),
@@ -183,7 +189,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         attempt=take_count("attempt"),
         owner=take("owner", str, None),
         created_us=take_time("created_at", 0),
-        run_us=take_time("run_at", 0),
+        run_us=take_due_time(),
         claimed_us=take_time("claimed_at", None),
         finished_us=take_time("finished_at", None),
         lease_expires_us=take_time("lease_expires_at", None),
@@ -200,6 +206,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         cancel_with_parent=take_flag("cancel_with_parent"),
         unique_key=take("unique_key", str, None),
         concurrency_key=take("concurrency_key", str, None),
+        parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
         engine=take("engine", str, None) or None,
         queue=take("queue", str, DEFAULT_QUEUE),
         key=row["id"],

@@ -12,9 +12,9 @@ from tapescope.model.error_codes import WORKER_LOST
 from tapescope.model.leases import Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, Task
-from tapescope.store._results import note_untaken
 from tapescope.store.backend import LeaseRenewer
 from tapescope.store.core import StoreCore
+from tapescope.store.messages import count_untaken
 from tapescope.store.notifications import Change
 from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import check_seconds
@@ -115,7 +115,8 @@ class StoreLeases:
                 lambda rows: rescued.extend(self._settle_rescued(order, rows)),
             )
             runs = await self._find_runs(rescued)
-            await self._find_untaken(rescued)
+            ended = [one.task.task_id for one in rescued if one.result is not RescueResult.RETRIED]
+            await count_untaken(core, ended)
         finally:  # whoever is cancelled: what was written is told of
             for one in rescued:
                 self._tell_of_rescue(one, runs.get(one.task.task_id))
@@ -132,17 +133,6 @@ class StoreLeases:
                 "read_traced", lambda: self._core.backend.read_traced(list(attempts))
             )
         return {one.task_id: one for one in traced if one.attempt == attempts[one.task_id]}
-
-    async def _find_untaken(self, rescued: Sequence[Rescued]) -> None:
-        """Count the messages that tasks which ended so had not taken."""
-        ended = [one.task.task_id for one in rescued if one.result is not RescueResult.RETRIED]
-        if ended:
-            core = self._core
-            with suppress(TapescopeError):  # they are in the inbox still, to be seen
-                note_untaken(
-                    core.telemetry,
-                    await core.read("find_untaken", lambda: core.backend.find_untaken(ended)),
-                )
 
     def _settle_rescued(self, order: RescueOrder, rows: Sequence[RescuedRow]) -> list[Rescued]:
         if any(row.result is RescueResult.RETRIED for row in rows):

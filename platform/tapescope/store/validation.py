@@ -129,7 +129,8 @@ class StoreLimits:
     batch: int = 256
     """Calls and events in one flush."""
     message_bytes: int = 32_768
-    """The JSON text of a message (``MessageTooLarge``); on the tape it has room in one event."""
+    """The JSON text of a message (``MessageTooLarge``). On the tape it is in one event, with its
+    key and time: where ``event_bytes`` leaves less room than this, that is the limit."""
     inbox: int = 1_000
     """Messages of one task that it has not taken (``InboxFull``)."""
     looked_at: int = 10_000

@@ -32,7 +32,7 @@ _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
 _TABLES: Final = (
     *("tasks", "tagged", "events", "quarantine", "drop_counts"),
-    *("ops", "schedules", "pauses", "repairs", "lanes", "limits", "messages"),
+    *("ops", "schedules", "pauses", "repairs", "lanes", "limits", "limit_looks", "messages"),
 )
 
 
@@ -111,7 +111,8 @@ are due in a year as the store is big; every second one is in a queue of its own
 task is in another queue.
 
 Besides as many tasks are parked on one concurrency key, and as many more on a key each; these are
-to be cancelled with a parent each, which runs, waits, or has ended otherwise."""
+to be cancelled with a parent each, which runs, waits, or has ended otherwise. All these keys are
+full, and those of one task each are to be looked at."""
 
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
@@ -147,6 +148,11 @@ SELECT {keyed_id}, 'many.keys', '{{}}', created_at, 253402300799999999, 'key' ||
 
 INSERT INTO limits (op, concurrency_key, held)
 SELECT 'many.keys', 'key' || i, 1 FROM kinds UNION ALL SELECT 'one.key', 'all', 2;
+
+INSERT INTO limit_looks (op, due_at, concurrency_key)
+SELECT 'many.keys', created_at, 'key' || i FROM kinds
+ UNION ALL
+SELECT 'one.key', {now} + {year} + i, 'all' FROM kinds;
 
 INSERT INTO tagged (tag, task_id) SELECT 'many', {task_id} FROM kinds;
 

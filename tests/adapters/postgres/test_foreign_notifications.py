@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 from uuid import uuid4
+
+import pytest
 
 from tapescope.model.tape import NewEvent
 from tapescope_adapters.postgres import PostgresStore
@@ -43,6 +46,31 @@ async def test_flood_of_forged_notifications_is_passed_on_together(postgres_url:
 
     assert heard < 600
     assert page.last_seq == 2
+
+
+@pytest.mark.parametrize("ends", [(0, 1), (1, 0)])
+async def test_a_look_is_not_lost_among_what_is_passed_on_together(
+    postgres_url: str, ends: tuple[int, int]
+) -> None:
+    """A message has no place on the tape: who knows the tape's end is told to look all the same."""
+    schema = schema_of(postgres_url)
+    async with PostgresStore(postgres_url) as store:
+        attempt = (await start_task(store)).attempt
+        with store.changes(attempt.task_id) as changes:
+            await anext(changes)  # it listens
+            await store.append(attempt, [NewEvent("log", "own")])
+            while not (await anext(changes)).events:
+                pass
+            async with session(postgres_url) as other:  # all at once, at its commit
+                others = f"SELECT pg_notify('{schema}', concat('x|t:', n, '|'))"
+                told = [f"SELECT pg_notify('{schema}', 'x|{attempt.task_id}:{n}|')" for n in ends]
+                async with other.transaction():
+                    await other.execute(f"{others} FROM generate_series(1, 300) n")
+                    for one in told:
+                        await other.execute(one)
+            change = await asyncio.wait_for(anext(changes), 10)
+
+    assert (change.last_seq, change.events) == (0, ())
 
 
 async def test_garbage_is_counted(postgres_url: str) -> None:

@@ -45,6 +45,9 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
             await go.wait()
             return "done"
 
+        async def take(report: Reporter) -> object:
+            return (await report.message()).body  # sent by a store that cannot say so elsewhere
+
         async def fail_once(report: Reporter) -> int:
             if report.attempt == 1:
                 raise RuntimeError("planned")
@@ -75,6 +78,10 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
                         joined = await manager.submit("named", connection=caller)
                     await manager.announce()
                 results.append(await joined.result(30))
+                told = await manager.submit("take", take)
+                await until(lambda: _begun(manager, told.task_id, 1))
+                await told.send(7)
+                results.append(await told.result(30))
                 stopped = await manager.submit("wait", wait)
                 await until(lambda: _begun(manager, stopped.task_id))
                 await stopped.cancel()
@@ -87,7 +94,7 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
             heard = await asyncio.wait_for(hearing, 30)
             await until(lambda: "notifications again" in caplog.text)
 
-        assert results == [2, 2, 2, "done"]
+        assert results == [2, 2, 2, 7, "done"]
         assert (healthy, deaf, heard) == (True, True, "done")
         assert caplog.text.count("queue of notifications is full") == 1
 
@@ -131,5 +138,5 @@ async def test_functions_of_before_wait_for_room() -> None:
     assert (healthy, result) == (False, "done")
 
 
-async def _begun(manager: TaskManager, task_id: str) -> bool:
-    return len((await manager.tape(task_id)).events) == 2
+async def _begun(manager: TaskManager, task_id: str, events: int = 2) -> bool:
+    return len((await manager.tape(task_id)).events) == events

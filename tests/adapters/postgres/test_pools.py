@@ -144,13 +144,16 @@ async def test_durability_holds_on_a_pool(
                 f" {schema_of(postgres_url)}.seen VALUES (current_setting('synchronous_commit'),"
                 " current_setting('lock_timeout')); RETURN NULL; END $$"
             )
-            await raw.execute("CREATE TRIGGER note AFTER INSERT ON tasks EXECUTE FUNCTION note()")
-        await start_task(store)
+            for table in ("tasks", "messages"):
+                await raw.execute(
+                    f"CREATE TRIGGER note AFTER INSERT ON {table} EXECUTE FUNCTION note()"
+                )
+        claim = await start_task(store)
+        await store.messages.send(claim.task.task_id, "go")
         async with session(postgres_url) as raw:
-            seen = await raw.fetchrow("SELECT * FROM seen")
+            seen = await raw.fetch("SELECT * FROM seen")
 
-    assert seen is not None
-    assert tuple(seen) == (setting, "100ms")
+    assert [tuple(row) for row in seen] == [(setting, "100ms")] * 2
 
 
 async def test_listening_takes_one_connection_of_the_pool(

@@ -241,18 +241,23 @@ async def test_durability_is_the_sessions_own(
             )
             await raw.execute("CREATE TRIGGER note AFTER INSERT ON events EXECUTE FUNCTION note()")
             await raw.execute("CREATE TRIGGER note AFTER INSERT ON repairs EXECUTE FUNCTION note()")
+            await raw.execute(
+                "CREATE TRIGGER note AFTER INSERT ON messages EXECUTE FUNCTION note()"
+            )
         await store.release((await start_task(store)).attempt)
         claims = await store.claim_due("me", ["x"], 1, 60)
-        await store.leases.rescue_expired(dead_owners=["me"])
         task = claims[0].task
+        await store.messages.send(task.task_id, "go")
+        await store.leases.rescue_expired(dead_owners=["me"])
         await run_round(postgres_url, BREACHES[AuditRule.MISSING_FINAL][0].format(key=task.key))
         await store.maintenance.repair(task.task_id, by="me")
         async with session(postgres_url) as raw:
             seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
 
     assert len(claims) == 1
-    assert seen[:4] == [setting] * 4  # a start, a release, another start, a rescue's final
-    assert set(seen[4:]) == {setting}  # the repair's
+    # A start, a release, another start, a message, a rescue's final.
+    assert seen[:5] == [setting] * 5
+    assert set(seen[5:]) == {setting}  # the repair's
 
 
 async def test_fresh_tables_are_read_by_index(postgres_url: str) -> None:

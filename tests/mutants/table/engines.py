@@ -57,7 +57,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "engines.no_queue",
         "A task of an engine has no queue of its own",
         Edit(f"{STORE}/port.py", " and new.queue != DEFAULT_QUEUE:", " and new is None:"),
-        f"{_OF_MANAGER}::test_a_queue_beside_an_engine_is_refused",
+        f"{_SUITE}::TestMemory::test_it_has_no_queue_of_its_own",
+        on="memory",
+    ),
+    row(
+        "engines.queue_claimed",
+        "What has a queue is claimed from it, and brought by no engine",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "runner is not None or queue != DEFAULT_QUEUE:",
+            "runner is not None:",
+        ),
+        f"{_OF_MANAGER}::test_what_has_a_queue_is_claimed_from_it",
     ),
     row(
         "engines.no_unserved",
@@ -75,6 +86,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        op = self._worker._registry.get(task.op)\n",
         ),
         f"{_OF_MANAGER}::test_it_brings_the_ops_alone_that_a_worker_was_given",
+    ),
+    row(
+        "engines.confirmed_postgres",
+        "What an engine has is noted without a wait for a lock, on PostgreSQL",
+        Edit(f"{POSTGRES}/sql/engines.sql", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+        "tests/adapters/postgres/test_confirmed.py::test_what_a_session_holds_is_passed_over",
+        on="postgresql",
     ),
     row(
         "engines.rescue_memory",
@@ -103,8 +121,30 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "engines.slots",
         "No more of an op's tasks run at once than it allows, whoever brings them",
-        Edit(_DESK, "self._pool.running_of(op) >= limit", "self._pool.running_of(op) < 0"),
+        Edit(
+            _DESK,
+            r"if limit is not None and pool\.running_of\(op\) >= limit:\n.*?"
+            r"if \(limit is None or pool\.taken_of\(op\) < limit\) and pool",
+            "if pool",
+            pattern=True,
+        ),
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
+    ),
+    row(
+        "engines.slots_coming",
+        "What a worker is claiming counts where an engine brings another task of the op",
+        Edit(_DESK, "(limit is None or pool.taken_of(op) < limit) and pool", "pool"),
+        f"{_OF_MANAGER}::test_an_op_has_its_limit_while_its_worker_claims",
+    ),
+    row(
+        "engines.slots_brought",
+        "What an engine is bringing counts where the worker claims another task of the op",
+        Edit(
+            _DESK,
+            "            with pool.coming([task.op], 1):\n",
+            "            with pool.coming([], 1):\n",
+        ),
+        f"{_OF_MANAGER}::test_an_op_has_its_limit_while_an_engine_brings",
     ),
     row(
         "engines.pause",
@@ -113,13 +153,105 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(
+        "engines.pauses_cancelled",
+        "Who is cancelled while the paused ops are read ends that read for nobody else",
+        Edit(_DESK, "await asyncio.shield(self._pauses_read)", "await self._pauses_read"),
+        f"{_OF_MANAGER}::test_who_no_longer_waits_for_the_paused_ops_ends_their_read_for_nobody",
+    ),
+    row(
+        "engines.slots_of_schedules",
+        "What a schedule makes of an op with slots over the store has no engine",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "engine=self._find_engine_of(submission, None, slots, known.queue)",
+            "engine=self._engine_name",
+        ),
+        f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",
+    ),
+    row(
+        "engines.slots_of_submits",
+        "A task that needs a slot because of its op has no engine",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "        if slots is not None and submission.concurrency_key is None:\n",
+            "        if submission is None:\n",
+        ),
+        f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",
+    ),
+    row(
+        "engines.slot_of_a_defect",
+        "A task that could not be started leaves its slot",
+        Edit(_DESK, "            if completion is None:\n", "            if claim is None:\n"),
+        f"{_OF_MANAGER}::test_a_defect_at_the_start_of_a_task_takes_no_slot",
+    ),
+    row(
+        "engines.count_of_a_defect",
+        "A task that could not be started is not counted in its op's limit",
+        Edit(
+            f"{MANAGER}/pool.py",
+            "        self._listen_for_cancels()\n        self._claimed[task.op] += 1",
+            "        self._claimed[task.op] += 1\n        self._listen_for_cancels()",
+        ),
+        f"{_OF_MANAGER}::test_a_defect_at_the_start_of_a_task_takes_no_slot",
+    ),
+    row(
+        "engines.pauses_at_once",
+        "Who asks for the paused ops while they are read waits for that read",
+        Edit(
+            _DESK,
+            "            if self._pauses_read is None:\n",
+            "            self._pauses_at = now\n            if self._pauses_read is None:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once",
+    ),
+    row(
         "engines.reconcile_failed",
-        "A turn ends where the engine cannot be asked, and says so",
+        "A turn says where the engine cannot be asked",
         Edit(
             f"{TAPESCOPE}/engine/reconciler.py",
-            "        if told.failed:\n            done.failed = told.failed\n            break\n",
+            "        done.failed = done.failed or told.failed\n",
             "",
         ),
         f"{_OF_MANAGER}::test_the_reconciler_brings_what_got_lost",
+    ),
+    row(
+        "engines.reconcile_runs",
+        "A cancel in the engine holds for what runs, too",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "not task.status.terminal and task.cancel is None:",
+            "task.owner is None and task.cancel is None:",
+        ),
+        f"{_OF_MANAGER}::test_what_was_cancelled_there_while_it_runs_is_cancelled_here",
+    ),
+    row(
+        "engines.reconcile_left",
+        "A cancel that an engine tells of once is kept until it is settled",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "    left = {} if left is None else left\n",
+            "    left = {}\n",
+        ),
+        f"{_OF_MANAGER}::test_a_cancel_there_is_not_lost_while_the_store_is_away",
+    ),
+    row(
+        "engines.reconcile_goes_on",
+        "A task that the engine does not take keeps none of the next page",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        if not settled or len(tasks) < _PAGE:\n",
+            "        if told.failed or len(tasks) < _PAGE:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_task_that_the_engine_does_not_take_keeps_no_other_one",
+    ),
+    row(
+        "engines.reconcile_each",
+        "A task that cannot be cancelled keeps none of the others from it",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        return False\n    return True\n",
+            "        raise\n    return True\n",
+        ),
+        f"{_OF_MANAGER}::test_a_task_that_cannot_be_cancelled_keeps_no_other_one",
     ),
 )

@@ -16,9 +16,10 @@ _SQLITE: Final = f"{SQLITE}/sql/migrations/0017_limits.sql"
 _POSTGRES: Final = f"{POSTGRES}/sql/migrations/0017_limits.sql"
 _ADMIT: Final = f"{POSTGRES}/sql/functions/admit_parked.sql"
 _COUNT: Final = f"{POSTGRES}/sql/functions/count_slots.sql"
+_SLOTS: Final = "tests/adapters/test_slots.py"
+_HELD: Final = "test_a_session_that_holds_a_key_keeps_no_other_waiting"
 _MOST: Final = "test_no_more_run_than_there_are_slots"
 _FREE: Final = "test_a_slot_is_free_when_its_attempt_ends"
-_TWO: Final = "test_two_processes_never_run_too_many"
 _ORDER: Final = "test_the_order_among_the_parked"
 
 
@@ -168,22 +169,27 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.not_due_sqlite",
         "What is parked is not due, whoever writes it, on SQLite",
-        Edit(
-            _SQLITE,
-            r"\s+CONSTRAINT tasks_parked_is_not_due CHECK \([^;]*?\)(?=;)",
-            pattern=True,
-        ),
+        _in_sqlite("tasks_parked_is_not_due"),
         f"{_RAW}::test_raw_session_makes_nothing_due_that_is_parked[sqlite]",
     ),
     row(
         "limits.not_due_postgres",
         "What is parked is not due, whoever writes it, on PostgreSQL",
-        Edit(
-            _POSTGRES,
-            r"\s+CONSTRAINT tasks_parked_is_not_due CHECK \([^;]*?\)(?=;)",
-            pattern=True,
-        ),
+        _in_postgres("tasks_parked_is_not_due"),
         f"{_RAW}::test_raw_session_makes_nothing_due_that_is_parked[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.born_parked_sqlite",
+        "A task with a key is born parked, for a time that is one, on SQLite",
+        _in_sqlite("tasks_begin_parked"),
+        f"{_RAW}::test_task_that_cannot_be_read_is_refused[sqlite]",
+    ),
+    row(
+        "limits.born_parked_postgres",
+        "A task with a key is born parked, for a time that is one, on PostgreSQL",
+        _in_postgres("tasks_begin_parked"),
+        f"{_RAW}::test_task_that_cannot_be_read_is_refused[postgresql]",
         on="postgresql",
     ),
     row(
@@ -290,8 +296,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.looks_passed",
         "A look that another claim takes just now is passed over",
-        Edit(_ADMIT, "LIMIT 64 FOR UPDATE SKIP LOCKED", "LIMIT 64"),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        Edit(_ADMIT, "LIMIT 1 FOR UPDATE SKIP LOCKED", "LIMIT 1"),
+        f"{_SLOTS}::test_a_look_that_another_session_takes_is_passed_over",
         on="postgresql",
     ),
     row(
@@ -299,10 +305,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A claim locks a key before it reads how many hold a slot",
         Edit(
             _ADMIT,
-            "l.concurrency_key = one.concurrency_key FOR NO KEY UPDATE;",
-            "l.concurrency_key = one.concurrency_key;",
+            "\n                FOR NO KEY UPDATE SKIP LOCKED;\n            CONTINUE WHEN FOUND;\n            again",
+            ";\n            CONTINUE WHEN FOUND;\n            again",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(
@@ -310,10 +316,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A parked task that another session holds just now is passed over",
         Edit(
             _ADMIT,
-            "                       FOR NO KEY UPDATE SKIP LOCKED) d;",
-            "                       ) d;",
+            "                               FOR NO KEY UPDATE SKIP LOCKED) d;",
+            "                               ) d;",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(
@@ -323,7 +329,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             f"{POSTGRES}/sql/functions/lock_limits.sql",
             "\n                             FOR NO KEY UPDATE",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::test_an_end_locks_its_key_before_its_task",
         on="postgresql",
     ),
     row(
@@ -341,8 +347,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Of the parked the higher priority goes first, on PostgreSQL",
         Edit(
             _ADMIT,
-            "t.priority < level\n             ORDER BY t.priority DESC",
-            "t.priority < level\n             ORDER BY t.priority",
+            "t.priority < level\n                     ORDER BY t.priority DESC",
+            "t.priority < level\n                     ORDER BY t.priority",
         ),
         f"{_SUITE}::TestPostgres::{_ORDER}",
         on="postgresql",
@@ -356,12 +362,98 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.again_postgres",
         "What a claim leaves of a key with free slots goes to the next one, on PostgreSQL",
+        Edit(_ADMIT, "again[nth] := now;", "NULL;"),
+        f"{_SUITE}::TestPostgres::test_a_claim_takes_no_more_than_it_may",
+        on="postgresql",
+    ),
+    row(
+        "limits.turns_sqlite",
+        "What a claim leaves of a key has its turn after the other keys, on SQLite",
+        Edit(f"{SQLITE}/sql/limits.sql", "VALUES (:op, :now, :key)", "VALUES (:op, 1, :key)"),
+        f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[sqlite]",
+    ),
+    row(
+        "limits.turns_postgres",
+        "What a claim leaves of a key has its turn after the other keys, on PostgreSQL",
+        Edit(_ADMIT, "again[nth] := now;", "again[nth] := 1;"),
+        f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.looks_at_once_sqlite",
+        "All looks of a key that are due are taken at once, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/limits.sql",
+            "AND concurrency_key = :key AND due_at <= :now;",
+            "AND concurrency_key = :key AND due_at <= (SELECT min(l.due_at) FROM limit_looks l);",
+        ),
+        f"{_SUITE}::TestSqlite::test_no_key_waits_behind_another",
+    ),
+    row(
+        "limits.looks_at_once_postgres",
+        "All looks of a key that are due are taken at once, on PostgreSQL",
         Edit(
             _ADMIT,
-            "INSERT INTO limit_looks (op, due_at, concurrency_key) VALUES (one.op, one.due_at, one.concurrency_key);",
-            "NULL;",
+            "AND k.due_at <= now FOR UPDATE SKIP LOCKED));",
+            "AND k.due_at <= now LIMIT 1 FOR UPDATE SKIP LOCKED));",
         ),
-        f"{_SUITE}::TestPostgres::test_a_claim_takes_no_more_than_it_may",
+        f"{_SUITE}::TestPostgres::test_no_key_waits_behind_another",
+        on="postgresql",
+    ),
+    row(
+        "limits.op_by_op_sqlite",
+        "The full keys of an op stand before no other op, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", "_KEYS_OF_OP: Final = 64", "_KEYS_OF_OP: Final = 1000"),
+        f"{_SLOTS}::test_full_keys_of_one_op_are_not_before_another_op[sqlite]",
+    ),
+    row(
+        "limits.op_by_op_postgres",
+        "The full keys of an op stand before no other op, on PostgreSQL",
+        Edit(_ADMIT, ">= 64 THEN", ">= 1000 THEN"),
+        f"{_SLOTS}::test_full_keys_of_one_op_are_not_before_another_op[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_claim",
+        "A key that a session holds stops no claim",
+        Edit(
+            _ADMIT,
+            "\n                FOR NO KEY UPDATE SKIP LOCKED;\n            CONTINUE WHEN FOUND;\n            again",
+            "\n                FOR NO KEY UPDATE;\n            CONTINUE WHEN FOUND;\n            again",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_rescue",
+        "A key that a session holds stops no rescue",
+        Edit(
+            f"{POSTGRES}/sql/functions/rescue_expired.sql",
+            "                            FOR NO KEY UPDATE SKIP LOCKED) l ON true",
+            "                            FOR NO KEY UPDATE) l ON true",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_left",
+        "The tasks of a key that a session holds are left to the next rescue",
+        Edit(
+            f"{POSTGRES}/sql/functions/rescue_expired.sql",
+            "           AND r.id <> ALL (busy)\n",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_append",
+        "An append waits for nobody who holds its key",
+        Edit(
+            f"{POSTGRES}/sql/functions/flush.sql",
+            "r_type && '{final,attempt_failed,attempt_released}' THEN\n        these",
+            "true THEN\n        PERFORM lock_limits(r_key);\n        these",
+        ),
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(

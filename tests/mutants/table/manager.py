@@ -448,8 +448,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "An op has no more runs at once than its own limit",
         Edit(
             _WORKER,
-            "slots = min(free, op.max_running - self._pool.running_of(name))",
-            "slots = free",
+            "most if limit is None else max(0, min(most, limit - self._pool.taken_of(name)))",
+            "most",
         ),
         f"{_WORKERS}::test_an_op_has_a_limit_of_its_own[memory]",
         on="memory",

@@ -113,9 +113,9 @@ SELECT /*task*/ FROM tasks
  WHERE id > $1 AND id <= $2
    AND (octet_length(params) > 16777216 OR params IS NOT JSON OBJECT OR params ~ '\\u[dD][89a-fA-F]'
         OR (length(params) - length(translate(params, '[{', ''))) > 200
-        OR least(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+        OR least(created_at, run_at, parked_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
            < -62135596800000000
-        OR greatest(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+        OR greatest(created_at, run_at, parked_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
            > 253402300799999999
         OR (cancel_requested_at IS NULL) <> (cancel_reason IS NULL)
         OR least(attempt, retries, retries_spent) < 0

@@ -1,5 +1,6 @@
 -- name: send_message
-SELECT send_message($1::uuid, $2, $3, $4, $5) AS answer;
+-- As durable as a flush, and heard or not as one.
+SELECT /*settings*/ send_message($1::uuid, $2, $3, $4, $5) AS answer;
 
 -- name: read_inbox
 -- Messages of a task, taken or not, by their numbers; where it has none, one row of NULLs says that the task is there.

@@ -105,6 +105,7 @@ CREATE TABLE limit_looks (
     concurrency_key text   NOT NULL
 );
 CREATE INDEX limit_looks_due ON limit_looks (op, due_at);
+CREATE INDEX limit_looks_of_key ON limit_looks (op, concurrency_key, due_at);
 CREATE TRIGGER limit_looks_no_truncate BEFORE TRUNCATE ON limit_looks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
@@ -150,6 +151,9 @@ CREATE TRIGGER messages_can_be_read BEFORE INSERT OR UPDATE OF task, n, key, bod
 CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
+CREATE TRIGGER messages_taken_by_event BEFORE DELETE OR UPDATE OF taken_seq ON messages
+    FOR EACH ROW
+    EXECUTE FUNCTION guard_taken_message();
 
 CREATE TABLE ops (
     op             text             NOT NULL,
@@ -291,7 +295,6 @@ CREATE TABLE tasks (
     confirm_at          bigint           NOT NULL DEFAULT 0,
     queue               text             NOT NULL DEFAULT 'default',
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
-    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = '253402300799999999'::bigint),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_queue_known CHECK (length(queue) >= 1 AND length(queue) <= 128),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
@@ -314,6 +317,10 @@ CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
     FOR EACH ROW
     WHEN (new.tags IS NOT NULL)
     EXECUTE FUNCTION note_tags();
+CREATE TRIGGER tasks_begin_parked BEFORE INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.concurrency_key IS NOT NULL AND new.parked_at IS NULL OR new.parked_at IS NOT NULL AND (new.run_at <> '253402300799999999'::bigint OR new.parked_at < '-62135596800000000'::bigint OR new.parked_at > '253402300799999999'::bigint))
+    EXECUTE FUNCTION guard_parked();
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     FOR EACH ROW
     WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
@@ -373,6 +380,10 @@ CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_mess
 CREATE TRIGGER tasks_no_truncate BEFORE TRUNCATE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
+CREATE TRIGGER tasks_parked_is_not_due BEFORE UPDATE ON tasks
+    FOR EACH ROW
+    WHEN (new.parked_at IS NOT NULL AND (new.run_at <> old.run_at OR new.parked_at IS DISTINCT FROM old.parked_at) AND (new.run_at <> '253402300799999999'::bigint OR new.parked_at < '-62135596800000000'::bigint OR new.parked_at > '253402300799999999'::bigint))
+    EXECUTE FUNCTION guard_parked();
 CREATE TRIGGER tasks_stay_readable AFTER UPDATE OF run_at, claimed_at, finished_at, lease_expires_at, cancel_reason, cancel_requested_at ON tasks
     FOR EACH ROW
     WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
@@ -439,7 +450,9 @@ CREATE TABLE workers (
 --   guard_identity() RETURNS trigger
 --   guard_message() RETURNS trigger
 --   guard_new_task() RETURNS trigger
+--   guard_parked() RETURNS trigger
 --   guard_repairs() RETURNS trigger
+--   guard_taken_message() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
 --   list_claimable(x_owner text, x_ops text[]) RETURNS text[]

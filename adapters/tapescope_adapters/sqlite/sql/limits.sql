@@ -6,26 +6,27 @@ SELECT EXISTS (SELECT 1 FROM json_each(:ops) AS o CROSS JOIN limit_looks l
                   AND o.value NOT IN (SELECT p.op FROM pauses p)
                   AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL));
 
--- name: find_looks
--- The looks of these ops that are due, so many of each op, the longest due first.
+-- name: find_look
+-- The key of these ops that is to be looked at the longest.
 -- Differs from the Postgres version in that the rest is not one function, but done in the database's thread.
-SELECT l.op, l.due_at, l.concurrency_key
+SELECT l.op, l.concurrency_key
   FROM json_each(:ops) AS o
  CROSS JOIN limit_looks l
  WHERE l.op = o.value
    AND (l.due_at, l.concurrency_key) IN (SELECT k.due_at, k.concurrency_key FROM limit_looks k
                                           WHERE k.op = o.value AND k.due_at <= :now
-                                          ORDER BY k.due_at, k.concurrency_key LIMIT 64)
+                                          ORDER BY k.due_at, k.concurrency_key LIMIT 1)
    AND o.value NOT IN (SELECT p.op FROM pauses p)
    AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
- ORDER BY l.due_at, l.op, l.concurrency_key LIMIT 256;
+ ORDER BY l.due_at, l.op, l.concurrency_key LIMIT 1;
 
 -- name: forget_looks
-DELETE FROM limit_looks
- WHERE (op, due_at, concurrency_key) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));
+-- All looks of a key that are due: so none of another key waits behind them.
+DELETE FROM limit_looks INDEXED BY limit_looks_of_key WHERE op = :op AND concurrency_key = :key AND due_at <= :now;
 
 -- name: look_again
-INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key) VALUES (?, ?, ?);
+-- What a claim has no place for has its turn after the other keys.
+INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key) VALUES (:op, :now, :key);
 
 -- name: count_slots
 -- How many slots an op's key has, NULL for any number, and how many of them are held.
@@ -34,7 +35,8 @@ SELECT (SELECT o.max_concurrent FROM ops o WHERE o.op = :op),
 
 -- name: find_parked
 -- The parked tasks of an op's key that are due: the highest priority first, then the longest due. A look in the
--- index for each priority that waits: what is due later is not walked.
+-- index for each priority that waits: what is due later is not walked. One of no time was written past the guards,
+-- and no claim can make it due.
 WITH RECURSIVE level(priority) AS (
     SELECT max(priority) FROM tasks INDEXED BY tasks_parked
      WHERE status = 'pending' AND parked_at IS NOT NULL AND op = :op AND concurrency_key = :key
@@ -50,7 +52,7 @@ SELECT t.id
  CROSS JOIN tasks t
  WHERE t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_parked
                  WHERE d.status = 'pending' AND d.parked_at IS NOT NULL AND d.op = :op AND d.concurrency_key = :key
-                   AND d.priority = l.priority AND d.parked_at <= :now
+                   AND d.priority = l.priority AND d.parked_at BETWEEN -62135596800000000 AND :now
                  ORDER BY d.parked_at, d.id LIMIT :limit)
  ORDER BY t.priority DESC, t.parked_at, t.id LIMIT :limit;
 

@@ -117,6 +117,7 @@ CREATE TABLE limit_looks (
     concurrency_key TEXT    NOT NULL,
     PRIMARY KEY (op, due_at, concurrency_key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX limit_looks_of_key ON limit_looks (op, concurrency_key, due_at);
 
 CREATE TABLE limits (
     op              TEXT    NOT NULL,
@@ -150,6 +151,13 @@ CREATE TABLE messages (
     UNIQUE (task, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
+CREATE TRIGGER messages_are_new BEFORE INSERT ON messages
+WHEN NEW.taken_seq IS NOT NULL
+    OR EXISTS (SELECT 1 FROM messages m WHERE m.task = NEW.task AND m.n = NEW.n)
+    OR EXISTS (SELECT 1 FROM messages m WHERE m.task = NEW.task AND m.key = NEW.key)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message has a number and a key of its own, and is not taken yet');
+END;
 CREATE TRIGGER messages_can_be_read BEFORE INSERT ON messages
 WHEN NEW.sent_at NOT BETWEEN -62135596800000000 AND 253402300799999999
     OR NOT json_valid(NEW.body)
@@ -157,9 +165,22 @@ WHEN NEW.sent_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: a message has a time, a body that is JSON, and a task that has not ended');
 END;
+CREATE TRIGGER messages_live_with_task BEFORE DELETE ON messages
+WHEN EXISTS (SELECT 1 FROM tasks t WHERE t.id = OLD.task)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message lives as long as its task');
+END;
 CREATE TRIGGER messages_stay BEFORE UPDATE OF task, n, key, body, sent_at ON messages
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: a message is what was sent');
+END;
+CREATE TRIGGER messages_taken_by_event BEFORE UPDATE OF taken_seq ON messages
+WHEN OLD.taken_seq IS NOT NULL
+    OR NOT EXISTS (SELECT 1 FROM events e
+                    WHERE e.task = NEW.task AND e.seq = NEW.taken_seq AND e.type = 'message_taken'
+                      AND json_extract(e.body, '$.n') = NEW.n)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message is taken once, by the event that says so');
 END;
 
 CREATE TABLE ops (
@@ -290,8 +311,7 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER
-    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default'
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default'
     CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
@@ -321,6 +341,15 @@ WHEN NEW.tags IS NOT NULL
 BEGIN
     INSERT INTO tagged (tag, task_id) SELECT value, NEW.task_id FROM json_each(NEW.tags) WHERE true
         ON CONFLICT (tag, task_id) DO NOTHING;
+END;
+CREATE TRIGGER tasks_begin_parked BEFORE INSERT ON tasks
+WHEN (NEW.concurrency_key IS NOT NULL AND NEW.parked_at IS NULL)
+    OR (NEW.parked_at IS NOT NULL
+        AND (NEW.run_at <> 253402300799999999
+             OR typeof(NEW.parked_at) <> 'integer'
+             OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
 END;
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
@@ -539,6 +568,15 @@ WHEN NEW.concurrency_key IS NOT NULL AND NEW.status = 'pending' AND NEW.parked_a
 BEGIN
     INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
     VALUES (NEW.op, NEW.parked_at, NEW.concurrency_key);
+END;
+CREATE TRIGGER tasks_parked_is_not_due BEFORE UPDATE OF run_at, parked_at ON tasks
+WHEN NEW.parked_at IS NOT NULL
+    AND (NEW.run_at IS NOT OLD.run_at OR NEW.parked_at IS NOT OLD.parked_at)
+    AND (NEW.run_at <> 253402300799999999
+         OR typeof(NEW.parked_at) <> 'integer'
+         OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
 END;
 CREATE TRIGGER tasks_run_at_is_a_time BEFORE UPDATE OF run_at ON tasks
 WHEN NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999

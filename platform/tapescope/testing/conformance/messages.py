@@ -152,6 +152,25 @@ class MessagesConformance(StoreSuite):
         assert not again.new
         assert more.n == 3
 
+    async def test_what_is_in_an_inbox_can_be_taken(self, stores: Stores) -> None:
+        """As deep and as long as an event can hold it, its head included; more is refused."""
+        store = await stores.open(limits=StoreLimits(event_bytes=1_000, inbox=10))
+        claim = await start(store)
+        refused = 0
+        for body in (*map(_nest, range(250, 258)), *("x" * n for n in range(890, 930))):
+            try:
+                await store.messages.send(claim.task_id, body, key="\N{SNOWMAN}")
+            except (NotJson, MessageTooLarge):
+                refused += 1
+                continue
+            (message,) = (await store.messages.read(claim.task_id)).messages
+            await store.append(claim, [MessageTaken(message, message.body)])
+            claim = await start(store)
+
+        assert 10 < refused < 40
+        with pytest.raises(MessageTooLarge, match="over the limit of 8"):
+            await store.messages.send(claim.task_id, "x" * 998)
+
     async def test_bad_messages_are_refused(self, store: TaskStore) -> None:
         """With an error that says what is wrong, and nothing is stored."""
         claim = await start(store)
@@ -256,6 +275,14 @@ class MessagesConformance(StoreSuite):
             await store.messages.read(claim.task_id)
 
         assert await store.backend.find_untaken([claim.task_id]) == []
+
+
+def _nest(levels: int) -> Any:
+    """Lists in lists."""
+    body: Any = 0
+    for _ in range(levels):
+        body = [body]
+    return body
 
 
 async def _hear(changes: Subscription) -> None:

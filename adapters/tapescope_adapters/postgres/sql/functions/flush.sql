@@ -64,6 +64,7 @@ DECLARE
     cancel_facts json[];
     met         json;
     ended       bigint[];
+    these       bigint[];
     untaken     json;
     one         record;
 BEGIN
@@ -77,12 +78,16 @@ BEGIN
         RETURN reply;
     END IF;
 
-    IF cancels IS NOT NULL THEN
-        keys := keys || ARRAY(
+    -- What may free a slot: an append waits for nobody who holds a concurrency key.
+    IF cancels IS NOT NULL OR r_type && '{final,attempt_failed,attempt_released}' THEN
+        these := ARRAY(
             SELECT t.id FROM unnest(cancels[1]::uuid[]) AS x(task_id)
              CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE t.task_id = x.task_id LIMIT 1) t);
+        keys := keys || these;
+        PERFORM lock_limits(these || ARRAY(
+            SELECT r.key FROM unnest(r_key, r_type) AS r(key, type)
+             WHERE r.type IN ('final', 'attempt_failed', 'attempt_released')));
     END IF;
-    PERFORM lock_limits(keys);
     -- Lock the tasks, in one order, so that two flushes never wait for each other; and see which rows
     -- are not of a running attempt, by what the lock shows. A FULL JOIN reads both sides to the end.
     SELECT array_agg(r.place::integer) FILTER (WHERE r.place IS NOT NULL) INTO failed

@@ -9,6 +9,9 @@ BEGIN
     IF TG_OP = 'UPDATE' THEN
         PERFORM refuse('a message is what was sent');
     END IF;
+    IF NEW.taken_seq IS NOT NULL THEN
+        PERFORM refuse('a message is taken by an event');
+    END IF;
     PERFORM NEW.body::json;
     IF NEW.sent_at NOT BETWEEN -62135596800000000 AND 253402300799999999 THEN
         PERFORM refuse('the time of a message is one of microseconds');

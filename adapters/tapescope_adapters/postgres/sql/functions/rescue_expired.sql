@@ -1,7 +1,7 @@
 -- Takes tasks from owners whose lease is over or who are known to be dead: those that run, and those that
 -- wait for an owner which alone can run them, unless a worker can run their op by now. What another
--- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
--- whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
+-- rescuer, or a flush, holds just now is left for the next time, and so are the tasks of a concurrency key
+-- that is held. A tape which is gone begins anew; a task whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
 -- An engine brings its tasks to a worker by itself, whatever workers tell of.
 -- All that has a lease is read only where an owner is known to be dead.
 CREATE OR REPLACE FUNCTION rescue_expired(
@@ -21,19 +21,32 @@ DECLARE
     news   text := '';
     signal text := '';
     found  json[] := '{}';
+    busy   bigint[];
 BEGIN
-    PERFORM lock_limits(ARRAY(
-        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at <= now AND r.concurrency_key IS NOT NULL
-         UNION ALL
-        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at > 253402300799999999
-         UNION ALL
-        SELECT r.id FROM tasks r
-         WHERE cardinality(x_dead) > 0 AND r.status = 'running' AND r.owner = ANY (x_dead)));
+    -- The concurrency keys first, as a flush does, and none is waited for: the tasks of a key that another session
+    -- holds are left.
+    SELECT coalesce(array_agg(b.id), '{}') INTO busy
+      FROM (SELECT s.id, s.op, s.concurrency_key FROM tasks s
+             WHERE s.concurrency_key IS NOT NULL
+               AND s.id = ANY (ARRAY(
+                   SELECT id FROM tasks WHERE status = 'running' AND lease_expires_at <= now
+                    UNION ALL
+                   SELECT id FROM tasks WHERE status = 'running' AND lease_expires_at > 253402300799999999
+                    UNION ALL
+                   SELECT id FROM tasks
+                    WHERE cardinality(x_dead) > 0 AND status = 'running' AND owner = ANY (x_dead)))) b
+      LEFT JOIN LATERAL (SELECT true AS locked FROM limits l
+                          WHERE l.op = b.op AND l.concurrency_key = b.concurrency_key
+                            FOR NO KEY UPDATE SKIP LOCKED) l ON true
+      LEFT JOIN LATERAL (SELECT true AS held FROM limits l
+                          WHERE l.op = b.op AND l.concurrency_key = b.concurrency_key LIMIT 1) h ON true
+     WHERE l.locked IS NULL AND h.held;
     FOR t IN
         SELECT * FROM tasks r
          WHERE (r.status = 'running'
                 OR (r.status = 'pending' AND r.lease_expires_at IS NOT NULL AND r.op <> ALL (x_ops)))
            AND (r.lease_expires_at <= now OR r.lease_expires_at > 253402300799999999 OR r.owner = ANY (x_dead))
+           AND r.id <> ALL (busy)
            AND r.id = ANY (ARRAY(
                SELECT id FROM tasks WHERE status = 'running' AND lease_expires_at <= now
                 UNION ALL

@@ -14,9 +14,11 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
 
--- functions: guard_appended, find_untaken, flush, guard_message, send_message
+-- functions: guard_appended, find_untaken, flush, guard_message, guard_taken_message, send_message
 
 CREATE TRIGGER messages_can_be_read BEFORE INSERT OR UPDATE OF task, n, key, body, sent_at ON messages
     FOR EACH ROW EXECUTE FUNCTION guard_message();
+CREATE TRIGGER messages_taken_by_event BEFORE UPDATE OF taken_seq OR DELETE ON messages
+    FOR EACH ROW EXECUTE FUNCTION guard_taken_message();
 CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
     FOR EACH STATEMENT EXECUTE FUNCTION guard_truncated();

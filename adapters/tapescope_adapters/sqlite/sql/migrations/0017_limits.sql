@@ -21,8 +21,7 @@ END;
 -- it has no slot: pending, at run_at after all times, with the time at which it is due in parked_at. So no claim of any
 -- version finds it. A claim gives it a slot, and then it is as any other task that is due.
 ALTER TABLE tasks ADD COLUMN concurrency_key TEXT;
-ALTER TABLE tasks ADD COLUMN parked_at INTEGER
-    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999);
+ALTER TABLE tasks ADD COLUMN parked_at INTEGER;
 CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_at)
     WHERE status = 'pending' AND parked_at IS NOT NULL;
 ALTER TABLE ops ADD COLUMN max_concurrent INTEGER;
@@ -36,13 +35,34 @@ CREATE TABLE limits (
 ) STRICT, WITHOUT ROWID;
 
 -- From when on a claim is to look whether a key has a slot for a parked task: from when that is due, or at once, where
--- a slot was freed. There may be more looks than there is to be found.
+-- a slot was freed. There may be more looks than there is to be found; a claim takes all of a key that are due.
 CREATE TABLE limit_looks (
     op              TEXT    NOT NULL,
     due_at          INTEGER NOT NULL,
     concurrency_key TEXT    NOT NULL,
     PRIMARY KEY (op, due_at, concurrency_key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX limit_looks_of_key ON limit_looks (op, concurrency_key, due_at);
+
+-- Who submits writes parked_at: one that no claim can make due would stop them all.
+CREATE TRIGGER tasks_begin_parked BEFORE INSERT ON tasks
+WHEN (NEW.concurrency_key IS NOT NULL AND NEW.parked_at IS NULL)
+    OR (NEW.parked_at IS NOT NULL
+        AND (NEW.run_at <> 253402300799999999
+             OR typeof(NEW.parked_at) <> 'integer'
+             OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
+END;
+CREATE TRIGGER tasks_parked_is_not_due BEFORE UPDATE OF run_at, parked_at ON tasks
+WHEN NEW.parked_at IS NOT NULL
+    AND (NEW.run_at IS NOT OLD.run_at OR NEW.parked_at IS NOT OLD.parked_at)
+    AND (NEW.run_at <> 253402300799999999
+         OR typeof(NEW.parked_at) <> 'integer'
+         OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
+END;
 
 CREATE TRIGGER tasks_hold_slot_new AFTER INSERT ON tasks
 WHEN NEW.concurrency_key IS NOT NULL
