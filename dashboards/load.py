@@ -85,6 +85,9 @@ class Load:
         ends = [self._watch(task) for task in good if chance.random() < FOLLOWED]
         ends += [self._settle(task) for task in (*good, bad, slow)]
         ends += [self._cancel(task) for task in waits]
+        signed = await manager.submit("sign", self._await_word)
+        await signed.send({"signed": True})
+        ends.append(self._settle(signed))
         if self._rounds % 3 == 0:
             ends.append(self._cancel(await manager.submit("legacy", self._ignore)))
         await asyncio.gather(*ends)
@@ -121,6 +124,9 @@ class Load:
 
     async def _sweep(self, report: Reporter) -> None:
         await report.log("info", "swept")
+
+    async def _await_word(self, report: Reporter) -> None:
+        await report.message()
 
     async def _fail(self, report: Reporter) -> None:
         await report.log("warning", "this will not end well")

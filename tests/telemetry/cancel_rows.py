@@ -127,6 +127,7 @@ async def main(url: str, telemetry: Telemetry, flush: Callable[[], object]) -> N
             await asyncio.to_thread(flush)
             await cancel_each(manager)
             await fire(manager)
+            await bear(manager)
             lost = await manager.submit("lease_lost", wait)
             await begun(lost)
             while not await store.leases.rescue_expired(dead_owners=[manager.owner]):
@@ -193,6 +194,20 @@ async def fire(manager: TaskManager) -> None:
     await manager.schedules.remove("each-second")
     gone.set()
     await end(manager.handle(task_id))
+
+
+async def bear(manager: TaskManager) -> None:
+    """A task that submits another one, which has a tag, and sends it a message."""
+
+    async def hear(report: Reporter) -> None:
+        await report.message()
+
+    async def submit(report: Reporter) -> None:
+        child = await manager.submit("child", hear, tags=["red"])
+        await child.send("now")
+        await child.result()
+
+    await end(await manager.submit("parent", submit))
 
 
 async def shut_down(store: TaskStore) -> None:

@@ -48,6 +48,8 @@ CANCEL_TABLE: Mapping[str, tuple[Told, ...]] = {
     "unrequested": (("ERROR", "failed", "unrequested_cancel", None),),
     "times_out": (("ERROR", "failed", "timeout", None),),
     "scheduled": (("UNSET", "succeeded", None, None),),
+    "parent": (("UNSET", "succeeded", None, None),),
+    "child": (("UNSET", "succeeded", None, None),),
     "lease_lost": (("ERROR", "lost", "lease_lost", "superseded"),),
     "shutdown": (("UNSET", "cancelled", None, "shutdown"),),
     "store_gone": (("ERROR", "lost", "tapescope.errors.StoreUnavailable", None),),
@@ -126,7 +128,7 @@ def test_spans_are_the_contracts(
         (row,) = [row for row in SPANS if row.of(op) == span["name"]]
         seen[row.name] |= set(attributes)
         assert span["kind"] == row.kind
-        assert span["parent"] == ""
+        assert (span["parent"] != "") == (row is SUBMIT and op == "child")  # in a run
         assert span["scope"] == SCOPE
         assert set(row.attributes) <= set(attributes) <= {*row.attributes, *row.optional}
         if row is RUN:
@@ -197,7 +199,7 @@ def test_the_numbers_are_the_tables(
     dropped = sum(p["value"] for p in points if p["name"] == "tapescope.tape.event.dropped")
 
     assert ended["cancelled"] == 7
-    assert ended["succeeded"] == 3
+    assert ended["succeeded"] == 5
     assert unaccounted == {0}
     assert dropped >= 2
 
