@@ -498,8 +498,8 @@ async def test_an_op_has_its_limit_while_its_worker_claims(
     store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
     claim_due = store.claim_due
 
-    async def claim_slowly(*args: Any) -> list[Claim]:
-        found = await claim_due(*args)
+    async def claim_slowly(*args: Any, **given: Any) -> list[Claim]:
+        found = await claim_due(*args, **given)
         if found:
             claims.set()
             await go.wait()
