@@ -215,10 +215,12 @@ _FLOW = Section(
         Chart(
             "timeseries",
             "Submitted against finished",
-            "When more is submitted than finished for long, the backlog grows.",
+            "When more is submitted than finished for long, the backlog grows. Refused is what an"
+            " op with a bound had no room for.",
             _TASKS,
             (
                 Query(sum_rate("", names.SUBMITTED), "submitted"),
+                Query(sum_rate("", names.REFUSED), "refused"),
                 Query(sum_rate("", names.DURATION, part="_count"), "finished"),
             ),
         ),

@@ -68,6 +68,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x MessageTooLarge
   x MessageConflict
   x OpNotRegistered
+  x OpFull
   x CannotListen
   x BlockingCallOnLoop
   x WouldBlockLoop
@@ -141,6 +142,7 @@ __all__ = [
     "NotJson",
     "NotOfType",
     "NowaitBacklogFull",
+    "OpFull",
     "OpNotRegistered",
     "OpTaken",
     "RequestRefused",
@@ -956,6 +958,18 @@ class OpNotRegistered(TapescopeError):
             f"No worker of this store has registered the op {op!r}: its tasks are run by the "
             "program that submits them. Run that program again, or start a worker that registers "
             "the op."
+        )
+
+
+class OpFull(TapescopeError):
+    """A submit that was refused, for as many tasks of its op wait as may; nothing was written."""
+
+    def __init__(self, op: str, waiting: int, most: int) -> None:
+        self.op, self.waiting, self.most = op, waiting, most
+        super().__init__(
+            f"The op {op!r} is full: {waiting:,} of its tasks wait, and {most:,} may. Submit it "
+            "again when some have begun, start more workers, or register it with a higher "
+            "'max_waiting'."
         )
 
 

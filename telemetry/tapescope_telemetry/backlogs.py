@@ -118,4 +118,6 @@ class Backlogs:
 
 
 def _count_workers(one: OpBacklog) -> int:
+    if one.unserved:
+        return 0  # none that takes what is due there
     return max(one.workers, int(0 < one.due <= one.held))

@@ -59,6 +59,7 @@ __all__ = [
     "QUARANTINE_SIZE",
     "QUEUE_DEPTH",
     "QUEUE_WAIT",
+    "REFUSED",
     "RESCUE",
     "RESCUED",
     "RETRIES",
@@ -268,6 +269,13 @@ _TAPE_EVENTS = (1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1000.0, 10000.0, 10
 SUBMITTED: Final = MetricRow(
     "tapescope.task.submitted", "counter", "{task}", "Tasks that were created.", (_A.OP,)
 )
+REFUSED: Final = MetricRow(
+    "tapescope.task.refused",
+    "counter",
+    "{task}",
+    "Submits that were refused, for as many tasks of the op wait as may.",
+    (_A.OP,),
+)
 DURATION: Final = MetricRow(
     "tapescope.task.duration",
     "histogram",
@@ -328,8 +336,9 @@ OP_WORKERS: Final = MetricRow(
     "tapescope.op.workers",
     "gauge",
     "{worker}",
-    "Living workers of the store that have registered the op; 1 at least where what is due is for "
-    "the process that submitted it. The same from every process.",
+    "Living workers of the store that have registered the op; 0 where a task of it is due in a "
+    "queue that none of them takes, and 1 at least where what is due is for the process that "
+    "submitted it. The same from every process.",
     (_A.OP,),
     tallied=True,
 )
@@ -745,7 +754,7 @@ EXPORTER_METRICS: Final = (STORE_SUBMITTED, STORE_FINISHED)
 are the same from every exporter, so they are never added up."""
 
 METRICS: Final = (
-    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
+    *(SUBMITTED, REFUSED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
     *(BACKLOG, OLDEST_DUE, OP_WORKERS, OP_PAUSED, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
     *(FIRINGS, LATENESS, MESSAGES),

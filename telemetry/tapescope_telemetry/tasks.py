@@ -27,6 +27,7 @@ from tapescope_telemetry.names import (
     OLDEST_ACTIVE,
     OTHER,
     QUEUE_WAIT,
+    REFUSED,
     RESCUED,
     RETRIES,
     SUBMITTED,
@@ -48,9 +49,9 @@ class TaskMeter:
     """What a manager counts. Made by ``Telemetry``; all times are in seconds.
 
     Counters start at zero for every label set that is known beforehand: for each op one of
-    ``submitted`` and ``zombies``, one of ``active`` for each state, one of ``rescued`` for each
-    result and one of ``retries`` for each error code of the platform's own; and in all one of
-    ``cancel.requests`` for each reason. A histogram cannot have a zero.
+    ``submitted``, ``refused`` and ``zombies``, one of ``active`` for each state, one of ``rescued``
+    for each result and one of ``retries`` for each error code of the platform's own; and in all one
+    of ``cancel.requests`` for each reason. A histogram cannot have a zero.
 
     ``context`` holds the span that an exemplar should point to; ``None`` means the caller's own.
     """
@@ -61,6 +62,7 @@ class TaskMeter:
         self._seen: dict[str, str] = {}
         """The label of each op that was seen and has one of its own."""
         self._submitted = counter(meter, SUBMITTED)
+        self._refused = counter(meter, REFUSED)
         self._retries = counter(meter, RETRIES)
         self._rescued = counter(meter, RESCUED)
         self._cancel_requests = counter(meter, CANCEL_REQUESTS)
@@ -75,6 +77,7 @@ class TaskMeter:
         self._of_age = LabelSets(OLDEST_ACTIVE)
         observe(meter, OLDEST_ACTIVE, self._read_oldest)
         self._of_op = LabelSets(SUBMITTED)
+        self._of_refused = LabelSets(REFUSED)
         self._of_retry = LabelSets(RETRIES)
         self._of_rescue = LabelSets(RESCUED)
         self._of_end = LabelSets(DURATION)
@@ -104,6 +107,12 @@ class TaskMeter:
         label = self._label(op)
         if self._submitted.is_heard():
             self._submitted.add(1, self._of_op(label))
+
+    def refused(self, op: str) -> None:
+        """A submit was refused, for as many tasks of the op wait as may."""
+        label = self._label(op)
+        if self._refused.is_heard():
+            self._refused.add(1, self._of_refused(label))
 
     def queue_wait(self, op: str, seconds: float, context: Context | None = None) -> None:
         """A task waited this long from when it was due to its claim."""
@@ -206,6 +215,7 @@ class TaskMeter:
 
     def _count_zeros(self, op: str) -> None:
         self._submitted.add(0, self._of_op(op), NO_CONTEXT)
+        self._refused.add(0, self._of_refused(op), NO_CONTEXT)
         for error_type in ERROR_CODES:
             self._retries.add(0, self._of_retry(op, error_type), NO_CONTEXT)
         for result in RescueResult:

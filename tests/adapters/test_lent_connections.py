@@ -44,6 +44,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
                 timeout=1.5,
                 priority=number,
                 tags=[f"order:{number}"],
+                queue="mail" if number == 3 else None,
                 connection=caller.connection,
             )
 
@@ -68,6 +69,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
     assert (found[kept.task_id].timeout, found[kept.task_id].retries) == (1.5, 3)
     assert found[kept.task_id].priority == 3
     assert found[kept.task_id].tags == ("order:3",)
+    assert (found[kept.task_id].priority, found[kept.task_id].queue) == (3, "mail")
     assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
 
 

@@ -49,6 +49,7 @@ STEPS = {
     },
     "delete_drops": {"unknown_drops", "forget_unknown"},
     "read_backlog": {"read_waits", "read_running", "read_able"},
+    "read_unserved": {"read_taken", "find_unserved"},
     "count_backlog": {"read_numbers"},
     "fold_backlog": {"count_passed", "fold_passed", "forget_passed"},
     "fill_backlog": {"forget_live", "fill_backlog"},

@@ -122,6 +122,21 @@ async def test_a_priority_that_no_claim_looks_for_is_refused(store_url: str) -> 
         assert [claim.task.priority for (claim,) in claims] == [1, 0]
 
 
+async def test_a_queue_without_a_name_is_refused(store_url: str) -> None:
+    """Another name may be given by hand: the next claim goes by it."""
+    async with find_store(store_url) as store:
+        await store.create(NewTask(new_task_id(), "x"))
+        for queue in ("''", f"'{'q' * 129}'", "NULL"):
+            with pytest.raises(Exception, match="constraint"):
+                await run_statement(store_url, f"UPDATE tasks SET queue = {queue}")
+        await run_statement(store_url, "UPDATE tasks SET queue = 'mail'")
+        claims = [
+            await store.claim_due("me", ["x"], 1, 60, queues=[q]) for q in ("default", "mail")
+        ]
+
+        assert [[claim.task.queue for claim in some] for some in claims] == [[], ["mail"]]
+
+
 async def test_tags_and_a_parent_are_those_of_the_submit(store_url: str) -> None:
     """A session's own task is found by its tags; what is no list of tags is refused, and nobody
     changes them. A session that deletes a task takes them along."""

@@ -1,4 +1,4 @@
-"""Priority on the command line: said by a submit, shown by ``show`` and ``list``."""
+"""Priority and queue on the command line: said by a submit, shown by ``show`` and ``list``."""
 
 from __future__ import annotations
 
@@ -19,3 +19,19 @@ def test_a_submit_says_its_priority(tapescope: Tapescope) -> None:
     assert [task["priority"] for task in listed] == [0, -3]
     assert refused.returncode == 1
     assert "a whole number from -9 to 9" in refused.stderr.decode()
+
+
+def test_a_submit_says_its_queue(tapescope: Tapescope) -> None:
+    """It is on the row, as a person and a program read it; the usual one where nothing is said."""
+    task_id = tapescope.here("submit", "resize", "--queue", "bulk").stdout.decode().strip()
+    tapescope.here("submit", "resize")
+    shown = tapescope.here("show", task_id).stdout.decode()
+    listed = tapescope.json("list")["tasks"]
+    refused = tapescope.here("submit", "resize", "--queue", "a b")
+
+    assert [line.split() for line in shown.splitlines() if line.startswith("queue")] == [
+        ["queue", "bulk"]
+    ]
+    assert [task["queue"] for task in listed] == ["default", "bulk"]
+    assert refused.returncode == 1
+    assert "1 to 128 of A-Z" in refused.stderr.decode()

@@ -24,7 +24,18 @@ async def store(sqlite_url: str) -> AsyncGenerator[TaskStore]:
 
 async def test_a_schedule_is_added_as_it_is_said(store: TaskStore, tapescope: Tapescope) -> None:
     """Every option is in its row; without one it is as a program would have it."""
-    options = ("--params", '{"a": 1}', "--retries", "2", "--timeout", "1.5", "--priority", "-3")
+    options = (
+        "--params",
+        '{"a": 1}',
+        "--retries",
+        "2",
+        "--timeout",
+        "1.5",
+        "--priority",
+        "-3",
+        "--queue",
+        "bulk",
+    )
     policies = ("--catch-up", "ALL", "--overlap", "skip")
     shape = tapescope.json("schedule", "add", *NIGHTLY, *options, *policies)
     said = tapescope.here("schedule", "add", "often", "tick", "--every", "15m").stderr.decode()
@@ -33,6 +44,7 @@ async def test_a_schedule_is_added_as_it_is_said(store: TaskStore, tapescope: Ta
     assert (nightly.cron, nightly.time_zone) == ("0 3 * * *", "Europe/Berlin")
     assert (nightly.params, nightly.retries, nightly.timeout) == ({"a": 1}, 2, 1.5)
     assert (nightly.priority, often.priority) == (-3, None)
+    assert (nightly.queue, often.queue) == ("bulk", None)
     assert (nightly.catch_up, nightly.overlap) == ("all", "skip")
     assert (often.every, often.catch_up, often.overlap) == (900, "one", "allow")
     assert (shape["name"], shape["paused"]) == ("nightly", False)

@@ -57,6 +57,34 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
     assert told[-1] == "The worker has stopped."
 
 
+async def test_a_worker_takes_its_ops_and_queues(program: Program) -> None:
+    """Others wait, ``workers`` and ``stats`` say so; an op that the program has not is refused."""
+    tapescope, params = program.tapescope, ("--params", '{"n": 4}')
+    start = ("worker", "--app", "program:manager", "--store", tapescope.store)
+    with tapescope.started(
+        *start, "--op", "double", "--queue", "bulk", "--queue", "night"
+    ) as worker:
+        said = read_log(worker)["message"]
+        left = tapescope.json("submit", "double", *params)["task_id"]
+        other = tapescope.json("submit", "fail", "--queue", "bulk")["task_id"]
+        done = tapescope.json("submit", "double", *params, "--queue", "night", "--wait")
+        (told,) = tapescope.json("workers")["workers"]
+        rows = {one["task_id"]: one["status"] for one in tapescope.json("list")["tasks"]}
+        numbers = {one["op"]: one for one in tapescope.json("stats")["ops"]}
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=30)
+    with tapescope.started(*start, "--op", "absent") as refused:
+        _, wrong = refused.communicate(timeout=30)
+
+    assert done["status"] == "succeeded"
+    assert (told["ops"], told["queues"]) == (["double"], ["bulk", "night"])
+    assert (rows[left], rows[other]) == ("pending", "pending")
+    assert (numbers["double"]["workers"], numbers["double"]["unserved"]) == (1, ["default"])
+    assert said.endswith(": double; from the queues bulk, night")
+    assert refused.returncode == 2
+    assert b"absent is not an op of the program, which has: wait, double, deaf, fail" in wrong
+
+
 async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> None:
     """Each of two workers runs a task; one is killed, and the other one does both."""
     with program.worker("--max-running", "1"), program.worker("--max-running", "1") as other:

@@ -121,7 +121,13 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
         first = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
         again = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
         other = await client.submit(
-            "double", params={"n": 4}, delay=3_600, timeout=9, priority=-4, tags=["b", "a"]
+            "double",
+            params={"n": 4},
+            delay=3_600,
+            timeout=9,
+            priority=-4,
+            tags=["b", "a"],
+            queue="bulk",
         )
         with pytest.raises(IdempotencyConflict) as raised:
             await client.submit("double", params={"n": 5}, idempotency_key="k")
@@ -149,6 +155,7 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert (row.tags, waits.tags, waits.parent_id) == ((), ("a", "b"), None)
     assert [task.task_id for task in tagged.tasks] == [other.task_id]
     assert children.tasks == ()
+    assert (row.queue, waits.queue) == ("default", "bulk")
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
@@ -556,6 +563,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
             delay=3_600,
             priority=n % 7 or None,
             tags=[f"t{n % 3}"],
+            queue="bulk" if n % 2 else None,
         )
         for n in range(600)
     ]
@@ -572,6 +580,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
     assert len({task.task_id for task in tasks}) == len(rows) == 600
     assert ([first.params, last.params], first.idempotency_key) == ([{"n": 0}, {"n": 599}], "k0")
     assert [first.priority, last.priority] == [0, 599 % 7]
+    assert [first.queue, last.queue] == ["default", "bulk"]
     assert tasks[1].created is True
     assert (again[0].task_id, again[0].created) == (tasks[0].task_id, False)
     assert none == []

@@ -49,7 +49,9 @@ async def test_a_client_says_what_the_manager_says(sqlite_url: str, kind: Kind) 
         async def ask(verb: str, *arguments: Any) -> Any:
             return await ended_by(kind, shop.url, f"schedules.{verb}", *arguments)
 
-        what = Submission("double", params={"n": 4}, timeout=9, retries=2, priority=-3)
+        what = Submission(
+            "double", params={"n": 4}, timeout=9, retries=2, priority=-3, queue="bulk"
+        )
         async with Client(shop.url) as client:
             added = await client.schedules.add(
                 "nightly", what, cron="0 3 * * *", time_zone="Europe/Berlin", overlap="skip"

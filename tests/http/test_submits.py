@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from tapescope import NewTask, Reporter, TaskManager
+from tapescope import NewTask, OpFull, Reporter, Submission, TaskManager
 from tapescope.client import Client
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.model import Refusal
@@ -148,3 +148,35 @@ async def test_a_client_asks_again_until_there_is_room(
     assert made.status_code == 201
     assert task.created is True
     assert {one.task_id for one in tasks} == {made.json()["task_id"], task.task_id}
+
+
+async def test_an_op_that_is_full_is_said_to_be(sqlite_url: str) -> None:
+    """429 with ``Retry-After`` and what is full, also of one of many, whose others are made; both
+    doors of the client raise it at once, however patient."""
+    manager = TaskManager(sqlite_url, work=False)
+    manager.op("work", max_waiting=1)(_work)
+    manager.op("other")(_work)
+    async with manager:
+        app = make_app(manager)
+        async with asking(app) as client:
+            made = await client.post("/v1/tasks", json={"op": "work"})
+            full = await client.post("/v1/tasks", json={"op": "work"})
+            body = {"tasks": [{"op": "work"}, {"op": "other"}]}
+            many = (await client.post("/v1/tasks:batch", json=body)).json()["tasks"]
+        async with serving(app) as (server, _), Client(server.url, patience=600) as through:
+            with pytest.raises(OpFull) as raised:
+                await through.submit("work")
+            outcomes = await through.submit_many(
+                [Submission("work"), Submission("other")], return_exceptions=True
+            )
+    problem = full.json()
+
+    assert made.status_code == 201
+    assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+    assert (problem["error"], problem["arguments"]) == (
+        "OpFull",
+        {"op": "work", "waiting": 1, "most": 1},
+    )
+    assert [one["problem"] and one["problem"]["error"] for one in many] == ["OpFull", None]
+    assert (raised.value.op, raised.value.most) == ("work", 1)
+    assert [isinstance(one, OpFull) for one in outcomes] == [True, False]

@@ -92,7 +92,9 @@ async def test_a_worker_lives_from_its_start_to_its_stop(captured: CapturedTelem
 class RefusingBackend(MemoryBackend):
     """One whose role may not write to the table of the workers."""
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         raise FlushRefused("permission denied for table workers")
 
     async def find_drain(self, owner: str) -> Drain | None:
@@ -121,9 +123,11 @@ async def test_a_worker_that_looks_seldom_lives(monkeypatch: pytest.MonkeyPatch)
         told: list[float] = []
         tell = store.ops.tell
 
-        async def note(owner: str, ops: Collection[str], lease: float) -> None:
+        async def note(
+            owner: str, ops: Collection[str], lease: float, *, queues: Collection[str] | None
+        ) -> None:
             told.append(lease)
-            await tell(owner, ops, lease)
+            await tell(owner, ops, lease, queues=queues)
 
         monkeypatch.setattr(store.ops, "tell", note)
         manager.op("resize")(work)

@@ -89,12 +89,12 @@ async def claim(manager: TaskManager) -> None:
     """A worker that claims, and a run that waits for one of the slots it has taken."""
     claiming = asyncio.Event()
 
-    async def never(*order: object) -> list[Claim]:
+    async def never(*order: object, **_: object) -> list[Claim]:
         claiming.set()
         await asyncio.Event().wait()
         raise AssertionError(order)
 
-    manager.store.claim_due = never  # type: ignore[method-assign,assignment]  # a store that does not answer
+    manager.store.claim_due = never  # type: ignore[method-assign]  # a store that does not answer
     manager.op("shared")(work)
     await claiming.wait()
     await manager.submit("work", work)

@@ -136,6 +136,10 @@ class QueueEngine(Engine):
         return self.server.desk
 
 
+async def plain_runner(report: Reporter) -> None:
+    """It has nothing to do."""
+
+
 @pytest.fixture
 def engine() -> QueueEngine:
     """An engine of the test's own."""
@@ -187,6 +191,52 @@ async def test_what_was_submitted_without_an_engine_is_claimed_as_ever(
     assert await mine.result(timeout=10) == "here"
     assert (await mine.status()).engine is None
     assert engine.answers == []
+
+
+async def test_it_brings_the_ops_alone_that_a_worker_was_given(engine: QueueEngine) -> None:
+    """The others are for other workers, and are not begun if they are brought all the same."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, work_ops=["mine"])
+        for name in ("mine", "others"):
+            manager.op(name)(plain_runner)
+        async with manager:
+            handle = await manager.submit("mine")
+            await handle.result(timeout=10)
+            other = await manager.submit("others")
+            await until(lambda: len(engine.answers) == 2)
+
+            assert [*engine.desk.ops] == ["mine"]
+            assert isinstance(engine.answers[1], Unknown)
+            assert (await other.status()).status is TaskStatus.PENDING
+
+
+async def test_what_has_a_queue_is_claimed_from_it(engine: QueueEngine) -> None:
+    """Of its op, of its submit or of a schedule: an engine brings an op to each of its workers."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, queues=["mail", "bulk"])
+        manager.op("work", queue="mail")(plain_runner)
+        async with manager:
+            await manager.schedules.add("nightly", Submission("work", queue="bulk"), every=3_600)
+            handles = [
+                await manager.submit("work"),
+                await manager.submit("work", queue="bulk"),
+                await manager.schedules.trigger("nightly"),
+            ]
+            for handle in handles:
+                await handle.result(timeout=10)
+            handles.append(await manager.resubmit(handles[0].task_id))
+            await handles[3].result(timeout=10)
+            tasks = [await handle.status() for handle in handles]
+            brought = await manager.submit("work", queue="default")
+            await brought.result(timeout=10)
+
+    assert [(task.engine, task.queue) for task in tasks] == [
+        (None, "mail"),
+        (None, "bulk"),
+        (None, "bulk"),
+        (None, "mail"),
+    ]
+    assert len(engine.answers) <= 1  # it brought the last one alone
 
 
 async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
@@ -460,8 +510,8 @@ async def test_an_op_has_its_limit_while_its_worker_claims(
     store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
     claim_due = store.claim_due
 
-    async def claim_slowly(*args: Any) -> list[Claim]:
-        found = await claim_due(*args)
+    async def claim_slowly(*args: Any, **given: Any) -> list[Claim]:
+        found = await claim_due(*args, **given)
         if found:
             claims.set()
             await go.wait()

@@ -43,7 +43,9 @@ async def take_migration_off(url: str) -> None:
             for column in ("engine", "confirm_at"):  # with its indexes
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
-            await raw.execute("ALTER TABLE ops DROP COLUMN priority")
+            for column in ("priority", "queue", "max_waiting"):
+                await raw.execute(f"ALTER TABLE ops DROP COLUMN {column}")
+            await raw.execute("ALTER TABLE tasks DROP COLUMN queue")  # with its index
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
             )
@@ -82,13 +84,15 @@ async def take_migration_off(url: str) -> None:
             conn.execute(f"DROP INDEX {index}")
         for column in ("unique_key", "parked_at", "concurrency_key"):
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
-        conn.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
-        for index in ("tasks_due_op", "tasks_to_confirm"):
+        for column in ("max_concurrent", "max_waiting"):
+            conn.execute(f"ALTER TABLE ops DROP COLUMN {column}")
+        for index in ("tasks_due_op", "tasks_due_queue", "tasks_to_confirm"):
             conn.execute(f"DROP INDEX {index}")
         for column in ("engine", "confirm_at"):
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
         for table in ("tasks", "ops"):
-            conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")
+            for column in ("priority", "queue"):
+                conn.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         conn.execute("CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending'")
         for column in ("firing_holder", "firing_until", "store_id"):
             conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")

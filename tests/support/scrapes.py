@@ -21,6 +21,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 # Copied by hand from the published contract: OpenTelemetry name → type and name on the scrape.
 SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.task.submitted": ("counter", "tapescope_task_submitted_total"),
+    "tapescope.task.refused": ("counter", "tapescope_task_refused_total"),
     "tapescope.task.duration": ("histogram", "tapescope_task_duration_seconds"),
     "tapescope.task.active": ("gauge", "tapescope_task_active"),
     "tapescope.task.limit": ("gauge", "tapescope_task_limit"),

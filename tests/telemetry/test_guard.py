@@ -151,6 +151,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "TaskMeter.seen_ops": lambda t: t.tasks.seen_ops(),
     "TaskMeter.repeat_zeros": lambda t: t.tasks.repeat_zeros(),
     "TaskMeter.submitted": lambda t: t.tasks.submitted("op"),
+    "TaskMeter.refused": lambda t: t.tasks.refused("op"),
     "TaskMeter.queue_wait": lambda t: t.tasks.queue_wait("op", 1.0),
     "TaskMeter.active": lambda t: t.tasks.active("op", "running", 1),
     "TaskMeter.moved": lambda t: t.tasks.moved("op", "pending", "running"),

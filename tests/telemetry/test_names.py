@@ -35,6 +35,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.task.running.age": (GAUGE, "s", {OP}, set()),
     "tapescope.op.paused": (GAUGE, "{op}", {OP}, set()),
     "tapescope.op.timeout": (GAUGE, "s", {OP}, set()),
+    "tapescope.task.refused": (COUNTER, "{task}", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
     "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
     "tapescope.message.count": (

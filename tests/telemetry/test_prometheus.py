@@ -134,7 +134,7 @@ def test_known_counters_are_zero_before_anything_happens(
 
 
 def test_series_at_zero_are_bounded(reader: PrometheusReader, captured: CapturedTelemetry) -> None:
-    """47 of an op, 16 from the 33rd on, none past the cap: a scrape costs by the series."""
+    """48 of an op, 17 from the 33rd on, none past the cap: a scrape costs by the series."""
     captured.telemetry.store("sqlite")
     counted: list[int] = []
     for ops in (0, 1, 32, 33, 200, 250):
@@ -147,7 +147,7 @@ def test_series_at_zero_are_bounded(reader: PrometheusReader, captured: Captured
     of_none, *_ = counted
 
     assert of_none <= 140
-    assert [n - of_none for n in counted[1:]] == [47, 1_504, 1_520, 4_192, 4_208]
+    assert [n - of_none for n in counted[1:]] == [48, 1_536, 1_553, 4_392, 4_409]
 
 
 def test_ten_scrapes_lose_no_exemplar(

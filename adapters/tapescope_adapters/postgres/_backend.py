@@ -411,8 +411,9 @@ class PostgresBackend(StoreBackend):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         return await self._claims.claim(f"{self._context.instance}/claims/{self._session}", order)
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops))
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        asked = [None] if queues is None else list(queues)
+        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops), asked)
         due: int | None = row["due"]
         return due
 
@@ -422,16 +423,20 @@ class PostgresBackend(StoreBackend):
         retries = [str(known.retries) for known in ops]
         priorities = [str(known.priority) for known in ops]
         slots = [None if (n := known.max_concurrent) is None else str(n) for known in ops]
-        await self._shared.fetch(
-            self._sql["register_ops"], names, timeouts, retries, priorities, slots
-        )
+        queues = [known.queue for known in ops]
+        bounds = [None if known.max_waiting is None else str(known.max_waiting) for known in ops]
+        told = (names, timeouts, retries, priorities, slots, queues, bounds)
+        await self._shared.fetch(self._sql["register_ops"], *told)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops))
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
+        taken = None if queues is None else list(queues)
+        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops), taken)
 
     async def forget_worker(self, owner: str) -> None:
         await self._shared.fetch(self._sql["forget_worker"], owner)
@@ -570,7 +575,7 @@ class PostgresBackend(StoreBackend):
     async def read_backlog(self, fresh: int) -> Backlog:
         may_write = self._context.open_mode.may_write
         (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
-        return _backlog.as_backlog(row["facts"], row["paused"])
+        return _backlog.as_backlog(row["facts"], row["paused"], row["unserved"])
 
     # --- maintenance ------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ class _TakenBackError(Exception):
         super().__init__("a dry run")
 
 
-def as_backlog(text: str, paused: str) -> Backlog:
-    """The answers of ``read_backlog`` and ``read_pauses``."""
+def as_backlog(text: str, paused: str, unserved: str) -> Backlog:
+    """The answers of ``read_backlog``, ``read_pauses`` and ``read_unserved``."""
     made_at, now, rows = decode(text)
     counts: dict[str, dict[str, int]] = {}
     first_due: dict[str, int | None] = {}
@@ -51,6 +51,7 @@ def as_backlog(text: str, paused: str) -> Backlog:
         workers=workers,
         registered=registered,
         paused={op: Pause(op, *rest) for op, *rest in decode(paused)},
+        unserved=dict(decode(unserved)),
     )
 
 

@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model import LAST_TIME, Task
+from tapescope.model import DEFAULT_QUEUE, LAST_TIME, Task
 from tapescope.store import (
     CreateRow,
     FlushBlocked,
@@ -95,6 +95,7 @@ def _insert(
         "unique_key pg_catalog.text": row.unique_key,
         "concurrency_key pg_catalog.text": row.concurrency_key,
         "engine pg_catalog.text": row.engine or None,
+        "queue pg_catalog.text": None if row.queue == DEFAULT_QUEUE else row.queue,
     }
     if row.concurrency_key is not None:  # it is born parked
         due = "coalesce($8::bigint, c.now)"

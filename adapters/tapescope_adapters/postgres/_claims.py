@@ -46,7 +46,7 @@ class Claims:
             order.number,
             instance,
             order.owner,
-            order.ops,
+            [*order.ops, *(f"/{queue}" for queue in order.queues or ())],
             order.limit,
             order.lease,
             order.ts,

@@ -113,6 +113,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         unique_keys,
         concurrency_keys,
         engines,
+        queues,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -132,6 +133,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(unique_keys),
         _quote(concurrency_keys),
         _quote(engines),
+        _SEPARATOR.join(queues),
     )
 
 

@@ -50,7 +50,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
     "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, "
-    "concurrency_key, parked_at, engine"
+    "concurrency_key, parked_at, engine, queue"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -81,7 +81,7 @@ def as_task(row: Row) -> Task:
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
         priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
-        engine = row["engine"]
+        engine, queue = row["engine"], row["queue"]
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at, parked_us)
         run_us = run_us if parked_us is None else parked_us
         if (
@@ -90,6 +90,7 @@ def as_task(row: Row) -> Task:
             and has_sound_numbers(attempt, retries, spent, timeout)
             and type(priority) is int
             and type(engine) is str
+            and type(queue) is str
             and (requested_at is None) is (reason is None)
         ):
             return Task(
@@ -120,6 +121,7 @@ def as_task(row: Row) -> Task:
                 concurrency_key=row["concurrency_key"],
                 parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
                 engine=engine or None,
+                queue=queue,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -148,6 +150,7 @@ def as_worker(row: Row) -> WorkerState:
         row["since"],
         row["heard_at"],
         None if at is None else Drain(at, row["drained_by"], row["drain_reason"] or ""),
+        None if row["queues"] is None else tuple(row["queues"]),
     )
 
 

@@ -385,8 +385,8 @@ class SqliteBackend(StoreBackend):
         self._wrote(len(claimed), 0)
         return claimed
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        return await self._reading(lambda conn: _claims.next_due(conn, self._sql, ops))
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        return await self._reading(lambda conn: _claims.next_due(conn, self._sql, ops, queues))
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         await self._changing(
@@ -397,10 +397,12 @@ class SqliteBackend(StoreBackend):
         since = self._context.clock.now() - within
         return await self._reading(lambda conn: _claims.read_ops(conn, self._sql, since))
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         await self._changing(
             lambda conn: _claims.tell_worker(
-                conn, self._sql, owner, ops, self._context.clock.now(), lease
+                conn, self._sql, owner, ops, queues, self._context.clock.now(), lease
             )
         )
 

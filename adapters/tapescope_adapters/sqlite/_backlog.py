@@ -15,13 +15,14 @@ from tapescope.model import (
     Backlog,
     BacklogCount,
     Repair,
+    find_served,
     make_backlog,
     sum_states,
 )
 from tapescope.store import encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
-from tapescope_adapters.sqlite._stops import list_pauses
+from tapescope_adapters.sqlite._stops import list_pauses, read_names
 
 __all__ = ["count_passed", "fold_passed", "mend", "read", "recount"]
 
@@ -60,7 +61,23 @@ def read(conn: sqlite3.Connection, sql: Queries, now: int) -> Backlog:
                 for op, timeout, *_ in conn.execute(sql["read_ops"], (now - _REMEMBERED,))
             },
             paused={pause.op: pause for pause in list_pauses(conn, sql, "", _PAUSES)},
+            unserved=_find_unserved(conn, sql, now),
         )
+
+
+def _find_unserved(conn: sqlite3.Connection, sql: Queries, now: int) -> dict[str, list[str]]:
+    """By op the queues in which a task is due and that no worker takes; asked of the ops that some
+    worker has and none has from all queues."""
+    told = conn.execute(sql["read_taken"], (now,)).fetchall()
+    served = find_served(
+        (read_names(ops), None if queues is None else read_names(queues)) for ops, queues in told
+    )
+    found: dict[str, list[str]] = {}
+    for op in sorted(served)[:_SOUGHT]:
+        asked = {"op": op, "taken": encode(list(served[op]), "queues"), "now": now}
+        if left := [queue for (queue,) in conn.execute(sql["find_unserved"], asked)]:
+            found[op] = left
+    return found
 
 
 def count_passed(conn: sqlite3.Connection, sql: Queries, now: int) -> int:

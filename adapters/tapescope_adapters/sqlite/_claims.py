@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from tapescope.model import FINAL, KnownOp
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 _NONE: Final = "[]"
+_MARKED: Final = re.compile(r"/\*of queues: (.*?)\*/")
+"""What is part of a query where tasks are taken from some queues alone."""
 _DEAD: Final = 3_600_000_000
 """Microseconds that the row of a worker is kept after its time."""
 
@@ -110,9 +114,12 @@ def _claim_one(
     return DueRow(task, task.attempt, seq, refused=why)
 
 
-def next_due(conn: sqlite3.Connection, sql: Queries, ops: Sequence[str]) -> int | None:
+def next_due(
+    conn: sqlite3.Connection, sql: Queries, ops: Sequence[str], queues: Sequence[str] | None
+) -> int | None:
     """The earliest ``run_at`` of the pending tasks of these ops."""
-    found: int | None = conn.execute(sql["next_due"], (encode(ops, "ops"),) * 2).fetchone()[0]
+    text, asked = _choose_queues(sql["next_due"], queues)
+    found: int | None = conn.execute(text, {"ops": encode(ops, "ops")} | asked).fetchone()[0]
     return found
 
 
@@ -120,7 +127,15 @@ def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp],
     """Note what a worker can run, in one statement."""
     told = encode(
         [
-            (known.op, known.timeout, known.retries, known.priority, known.max_concurrent)
+            (
+                known.op,
+                known.timeout,
+                known.retries,
+                known.priority,
+                known.max_concurrent,
+                known.queue,
+                known.max_waiting,
+            )
             for known in ops
         ],
         "ops",
@@ -129,10 +144,18 @@ def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp],
 
 
 def tell_worker(
-    conn: sqlite3.Connection, sql: Queries, owner: str, ops: Sequence[str], now: int, lease: int
+    conn: sqlite3.Connection,
+    sql: Queries,
+    owner: str,
+    ops: Sequence[str],
+    queues: Sequence[str] | None,
+    now: int,
+    lease: int,
 ) -> None:
     """Note that a worker lives, and what it can run."""
+    taken = None if queues is None else encode(list(queues), "queues")
     told = {"owner": owner, "until": now + lease, "ops": encode(list(ops), "ops"), "now": now}
+    told |= {"queues": taken}
     conn.execute(sql["tell_worker"], told)
 
 
@@ -149,5 +172,18 @@ def read_ops(conn: sqlite3.Connection, sql: Queries, since: int) -> list[KnownOp
 def _find(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, limit: int) -> str:
     """The keys of the next due tasks, a JSON list."""
     asked = {"ops": encode(order.ops, "ops"), "now": now, "limit": limit, "owner": order.owner}
-    keys: str = conn.execute(sql["find_due"], asked).fetchone()[0]
+    text, of_queues = _choose_queues(sql["find_due"], order.queues)
+    keys: str = conn.execute(text, asked | of_queues).fetchone()[0]
     return keys
+
+
+def _choose_queues(text: str, queues: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+    """The query for these queues, and its parameter; for all of them the query as it is."""
+    if queues is None:
+        return text, {}
+    return _of_queues(text), {"queues": encode(list(queues), "queues")}
+
+
+@cache
+def _of_queues(text: str) -> str:
+    return _MARKED.sub(r"\1", text).replace("tasks_due_op", "tasks_due_queue")

@@ -166,7 +166,7 @@ class Writing:
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 18, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 19, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 

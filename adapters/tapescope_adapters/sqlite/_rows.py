@@ -69,7 +69,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
     "retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, "
-    "parked_at, engine"
+    "parked_at, engine, queue"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -91,8 +91,8 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, *late = row[16:]
-        priority, tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine = late
+        reason, message, by, at, asked_in, error_code, retries_spent, priority, *late = row[16:]
+        tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine, queue = late
         params = read_json(row[3])
         texts = (
             row[1],
@@ -115,6 +115,7 @@ def _task(row: Sequence[Any]) -> Task:
             and type(priority) is int
             and cancel_with_parent in (0, 1)
             and type(engine) is str
+            and type(queue) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
         ):
@@ -146,6 +147,7 @@ def _task(row: Sequence[Any]) -> Task:
                 concurrency_key=concurrency,
                 parked=parked_at is not None and row[4] == TaskStatus.PENDING,
                 engine=engine or None,
+                queue=queue,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

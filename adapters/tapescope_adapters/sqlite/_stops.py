@@ -15,6 +15,7 @@ __all__ = [
     "list_pauses",
     "list_workers",
     "pause",
+    "read_names",
     "resume",
     "undrain",
 ]
@@ -28,29 +29,32 @@ def list_workers(
     return [
         WorkerState(
             owner,
-            _read_ops(ops),
+            read_names(ops),
             running,
             bool(is_worker),
             bool(alive),
             since,
             heard_at,
             None if drained_at is None else Drain(drained_at, by, reason or ""),
+            None if queues is None else read_names(queues),
         )
-        for owner, running, is_worker, alive, ops, since, heard_at, drained_at, by, reason in (
+        for owner, running, is_worker, alive, ops, queues, since, heard_at, *drained in (
             conn.execute(sql["list_workers"], asked)
         )
+        for drained_at, by, reason in [drained]
     ]
 
 
-def _read_ops(text: str | None) -> tuple[str, ...]:
-    """The ops of a worker; what was written past tapescope, and is not a list, has none."""
+def read_names(text: str | None) -> tuple[str, ...]:
+    """The ops of a worker, or its queues; what was written past tapescope, and is not a list, has
+    none."""
     try:
-        ops: object = decode(text or "[]")
+        names: object = decode(text or "[]")
     except ValueError:
         return ()
-    if not isinstance(ops, list):
+    if not isinstance(names, list):
         return ()
-    return tuple(op for op in cast("list[object]", ops) if isinstance(op, str))
+    return tuple(name for name in cast("list[object]", names) if isinstance(name, str))
 
 
 def drain(

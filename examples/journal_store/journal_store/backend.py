@@ -43,6 +43,7 @@ from tapescope.model import (
     Untaken,
     WorkerState,
     count_backlog,
+    find_served,
     list_counts,
 )
 from tapescope.store import (
@@ -216,12 +217,13 @@ class JournalBackend(StoreBackend):
     async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
         return await self._read(lambda tx: flushes.find_untaken(tx, task_ids))
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
         def step(tx: Transaction) -> int | None:
             able = set(ops) - set(tx.scan("pauses"))
             pending = list_tasks(tx, TaskStatus.PENDING)
             startable = make_startable(tx)
-            waiting = (task for task in pending if task.op in able)
+            wanted = [one for one in pending if queues is None or one.queue in queues]
+            waiting = (task for task in wanted if task.op in able)
             return min((task.run_us for task in waiting if startable(task)), default=None)
 
         return await self._read(step)
@@ -276,7 +278,8 @@ class JournalBackend(StoreBackend):
         def step(tx: Transaction) -> None:
             for one in ops:
                 told = (one.timeout, one.retries, one.priority, one.max_concurrent)
-                tx.put("ops", one.op, [one.op, *told, self._now()])
+                kept = (one.queue, one.max_waiting, self._now())
+                tx.put("ops", one.op, [one.op, *told, *kept])
 
         await self._write(step)
 
@@ -285,12 +288,15 @@ class JournalBackend(StoreBackend):
         rows = await self._read(lambda tx: list(tx.scan("ops").values()))
         return [KnownOp(*said) for *said, at in rows if at > since]
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         now = self._now()
 
         def step(tx: Transaction) -> None:
             since = (tx.get("workers", owner) or [None, None, None, now])[3]
-            tx.put("workers", owner, [owner, [*ops], now + lease, since, now])
+            taken = None if queues is None else [*queues]
+            tx.put("workers", owner, [owner, [*ops], now + lease, since, now, taken])
 
         await self._write(step)
 
@@ -362,16 +368,18 @@ class JournalBackend(StoreBackend):
         now = self._now()
 
         def step(tx: Transaction) -> Backlog:
-            living = [ops for _, ops, until, *_ in tx.scan("workers").values() if until > now]
+            workers = list(tx.scan("workers").values())
+            living = [(ops, rest[-1]) for _, ops, until, *rest in workers if until > now]
             known = [row for row in tx.scan("ops").values() if row[-1] > now - _WEEK]
             pruned = {(op, status): n for op, status, n in tx.scan("pruned").values()}
             return count_backlog(
                 list_tasks(tx),
                 pruned,
                 now,
-                workers=Counter(op for ops in living for op in ops),
+                workers=Counter(op for ops, _ in living for op in ops),
                 registered={op: timeout for op, timeout, *_ in known},
                 paused={op: Pause(op, *rest) for op, *rest in tx.scan("pauses").values()},
+                served=find_served(living),
             )
 
         return await self._read(step)

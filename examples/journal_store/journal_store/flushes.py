@@ -323,7 +323,8 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
     startable = make_startable(tx)
-    for task in islice((one for one in due if startable(one)), order.limit):
+    mine = (one for one in due if startable(one) and order.takes(one))  # slots know no queues
+    for task in islice(mine, order.limit):
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

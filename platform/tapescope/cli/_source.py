@@ -611,6 +611,7 @@ class _ServerSource(Source, Submitter):
                 tags=submission.tags,
                 unique_key=submission.unique_key,
                 concurrency_key=submission.concurrency_key,
+                queue=submission.queue,
                 idempotency_key=submission.idempotency_key,
             )
 

@@ -116,6 +116,7 @@ class Client:
         tags: Collection[str] = (),
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -134,6 +135,7 @@ class Client:
             tags=tags,
             unique_key=unique_key,
             concurrency_key=concurrency_key,
+            queue=queue,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

@@ -18,6 +18,7 @@ from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
     Assurance,
     CancelReason,
     CancelRequest,
@@ -135,6 +136,7 @@ def _read_task(shape: Shape) -> Task:
         concurrency_key=shape.get("concurrency_key"),
         parked=bool(shape.get("parked", False)),
         engine=shape.get("engine"),  # as above
+        queue=_text(shape.get("queue", DEFAULT_QUEUE)),  # as above
         damage=shape.get("damage") or "",
     )
 
@@ -240,6 +242,7 @@ def read_backlog(shape: Shape) -> Backlog:
                 oldest_due=one["oldest_due"],
                 oldest_running=one["oldest_running"],
                 workers=int(one["workers"]),
+                unserved=tuple(map(_text, one.get("unserved", ()))),  # as above
                 registered=bool(one["registered"]),
                 timeout=one["timeout"],
                 succeeded=int(one["succeeded"]),
@@ -281,7 +284,7 @@ def read_workers(shape: Shape) -> WorkerPage:
 
 
 def _read_worker(shape: Shape) -> WorkerState:
-    drain = shape["drain"]
+    drain, queues = shape["drain"], shape.get("queues")
     return WorkerState(
         _text(shape["owner"]),
         ops=tuple(map(_text, shape["ops"])),
@@ -291,6 +294,7 @@ def _read_worker(shape: Shape) -> WorkerState:
         since_us=_optional_time(shape["since"]),
         heard_us=_optional_time(shape["heard"]),
         drain=None if drain is None else _read_drain(drain),
+        queues=None if queues is None else tuple(map(_text, queues)),
     )
 
 
@@ -329,6 +333,7 @@ def read_schedule(shape: Shape) -> Schedule:
         revision=int(shape["revision"]),
         priority=shape.get("priority"),  # as above
         tags=tuple(map(_text, shape.get("tags", ()))),  # as above
+        queue=_optional_text(shape.get("queue")),
     )
 
 

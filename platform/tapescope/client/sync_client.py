@@ -101,6 +101,7 @@ class SyncClient:
         tags: Collection[str] = (),
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -116,6 +117,7 @@ class SyncClient:
                 tags=tags,
                 unique_key=unique_key,
                 concurrency_key=concurrency_key,
+                queue=queue,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)

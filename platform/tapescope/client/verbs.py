@@ -50,6 +50,7 @@ from tapescope.codec import encode
 from tapescope.errors import (
     BadSetting,
     DamagedTape,
+    OpFull,
     RequestRefused,
     ResultTimeout,
     ServerNotUnderstood,
@@ -80,6 +81,7 @@ from tapescope.store.validation import (
     check_parent,
     check_place,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
     check_tag,
@@ -202,6 +204,7 @@ class Verbs:
         tags: Collection[str] = (),
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -217,6 +220,7 @@ class Verbs:
             "concurrency_key": None
             if concurrency_key is None
             else check_key(concurrency_key, "concurrency_key"),
+            "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -521,7 +525,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority, tags = _read_what(what, params)
+        op, plain, timeout, retries, priority, tags, queue = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -537,6 +541,7 @@ class Verbs:
             "retries": None if retries is None else check_retries(retries),
             "priority": None if priority is None else check_priority(priority),
             "tags": list(check_tags(tags)) or None,
+            "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
@@ -689,7 +694,7 @@ class Verbs:
                 if answer.status < 300:
                     return self._decode_whole(answer)
                 error, after = make_error(self.server, answer), read_retry_after(answer)
-                if not is_for_now(answer.status):
+                if not is_for_now(answer.status) or isinstance(error, OpFull):
                     raise error
             if tries is not None and maybe_done:
                 tries.maybe_done = True
@@ -747,17 +752,19 @@ def _path(task_id: str) -> str:
 
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None, Collection[str]]:
-    """The op, params, timeout, retries, priority and tags of what is to be submitted.
+) -> tuple[
+    str, Mapping[str, Any], float | None, int | None, int | None, Collection[str], str | None
+]:
+    """The op, params, timeout, retries, priority, tags and queue of what is to be submitted.
 
     Raises ``BadSetting``.
     """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None, ()
+        return what, {} if params is None else params, None, None, None, (), None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    return one.op, one.params, one.timeout, one.retries, one.priority, one.tags
+    return one.op, one.params, one.timeout, one.retries, one.priority, one.tags, one.queue
 
 
 def _schedule_path(name: str) -> str:
@@ -810,6 +817,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "tags": list(checked.tags) or None,
         "unique_key": checked.unique_key,
         "concurrency_key": checked.concurrency_key,
+        "queue": checked.queue,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

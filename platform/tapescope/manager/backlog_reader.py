@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import TapescopeError
-from tapescope.model.backlog import Backlog
+from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
 
@@ -77,11 +77,15 @@ def describe_backlog(backlog: Backlog | None) -> str:
     waiting = sum(one.waiting for one in backlog.ops)
     due = sum(one.due for one in backlog.ops)
     text = f"{waiting:,} wait, {due:,} of them due"
-    if alone := [one.op for one in backlog.ops if one.unattended]:
+    if alone := [_name_alone(one) for one in backlog.ops if one.unattended]:
         text += f"; no worker for {_name_first(alone)}"
     if paused := [one.op for one in backlog.ops if one.paused is not None]:
         text += f"; paused: {_name_first(paused)}"
     return text
+
+
+def _name_alone(one: OpBacklog) -> str:
+    return f"{one.op} (queue {', '.join(one.unserved)})" if one.unserved else one.op
 
 
 def _name_first(ops: Sequence[str]) -> str:

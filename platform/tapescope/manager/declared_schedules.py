@@ -55,6 +55,7 @@ def declare_schedule(
         retries=submission.retries,
         priority=submission.priority,
         tags=submission.tags,
+        queue=submission.queue,
         cron=cron,
         every=every,
         time_zone=time_zone,

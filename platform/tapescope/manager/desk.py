@@ -13,7 +13,6 @@ from tapescope.model.tasks import CancelReason, Task, TaskStatus
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
-    from tapescope.manager.ops import Ops
     from tapescope.manager.pool import RunPool
     from tapescope.manager.worker import Worker
     from tapescope.run import Completion, Runner
@@ -43,13 +42,12 @@ class ManagerDesk(Desk):
     def __init__(
         self,
         pool: RunPool,
-        ops: Ops,
         worker: Worker,
         max_running: int,
         store_id: str,
         engine: str,
     ) -> None:
-        self._pool, self._registry, self._worker = pool, ops, worker
+        self._pool, self._worker = pool, worker
         self._max_running = max_running
         self._store_id, self._engine = store_id, engine
         self._rescuing = asyncio.Lock()
@@ -69,7 +67,7 @@ class ManagerDesk(Desk):
     def ops(self) -> Mapping[str, int]:
         return {
             name: self._max_running if op.max_running is None else op.max_running
-            for name, op in self._registry.all().items()
+            for name, op in self._worker.find_ops().items()
         }
 
     async def attempt(self, task_id: str) -> Answer:
@@ -100,9 +98,9 @@ class ManagerDesk(Desk):
             return self._tell(task)
         if (wait := self._until(task.run_us)) > 0:
             return Held(wait, HeldReason.NOT_DUE)
-        op = self._registry.get(task.op)
+        op = self._worker.find_ops().get(task.op)
         if op is None:
-            return Unknown(f"this worker has not registered the op {task.op!r}")
+            return Unknown(f"this worker does not take the op {task.op!r}")
         if self._worker.drain is not None:
             return Held(_STOPPED, HeldReason.DRAINING)
         if task.op in await self._read_pauses():

@@ -42,15 +42,17 @@ class KnownOps:
             return self._ops.get(name)
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
-        """The timeout, the retries and the priority of a task: those of its submit, else those of
-        its op. How many of the op run at once is the op's."""
+        """The timeout, the retries, the priority and the queue of a task: those of its submit, else
+        those of its op. How many of the op run at once, and may wait, is the op's."""
         known = await self.find(store, submission.op) or KnownOp(submission.op)
         timeout, retries = submission.timeout, submission.retries
-        priority = submission.priority
+        priority, queue = submission.priority, submission.queue
         return KnownOp(
             submission.op,
             known.timeout if timeout is None else timeout,
             known.retries if retries is None else retries,
             known.priority if priority is None else priority,
             known.max_concurrent,
+            known.queue if queue is None else queue,
+            known.max_waiting,
         )

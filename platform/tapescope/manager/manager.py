@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -49,6 +49,7 @@ from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.schedules import ManagerSchedules
 from tapescope.manager.submission import Submission
+from tapescope.manager.waiting_bound import WaitingBound
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
@@ -57,7 +58,7 @@ from tapescope.model.ops import KnownOp, Pause, PausePage
 from tapescope.model.redaction import Redact, ToldKind
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
+from tapescope.model.tasks import DEFAULT_QUEUE, Claim, NewTask, Task, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
@@ -82,6 +83,8 @@ from tapescope.store.port import TaskStore
 from tapescope.store.validation import (
     check_count,
     check_key,
+    check_op,
+    check_queues,
     check_seconds,
     is_task_id,
     new_task_id,
@@ -133,6 +136,9 @@ class TaskManager:
       cancelled, or whose wait runs out, goes on without. An op's own ``max_running`` is never lent.
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
+    * ``work_ops``: the names of the ops whose tasks it takes; of all that are registered by
+      default. The others it submits alone, as with ``work=False``.
+    * ``queues``: the queues that it takes tasks from, 100 at most; from all by default.
     * ``poll``: how often it looks for due tasks although no notification came; every 30 seconds at
       the least, for then it tells the store that it lives.
     * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
@@ -193,6 +199,8 @@ class TaskManager:
         coalesce_progress: float = 0.0,
         retry_delay: float = 1.0,
         work: bool = True,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
         poll: float = 1.0,
         audit_every: float | None = 3_600.0,
         audit_rate: float = 20_000.0,
@@ -234,6 +242,7 @@ class TaskManager:
         others = [ops] if isinstance(ops, Ops) else ops
         self._registry = OpsOfManager(self, self._note_op, others, around_run, around_submit)
         self._known = KnownOps(self._registry)
+        self._bound = WaitingBound()
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
             store = find_store(store, telemetry=telemetry, thorough=True)
@@ -269,6 +278,8 @@ class TaskManager:
         self._uncommitted: deque[str] = deque(maxlen=_UNCOMMITTED)
         """Tasks in callers' transactions, whose engine is told of them after the commit."""
         self._works = work
+        self._work_ops = None if work_ops is None else _check_names(work_ops)
+        self._queues = None if queues is None else check_queues(queues)
         self._lived = False
         """Whether it was opened before."""
         self._fresh = False
@@ -315,7 +326,7 @@ class TaskManager:
             retention=self._retention,
         )
         self._backlog = BacklogReader(settings.store)
-        self._worker = Worker(self._pool, self._registry, self._poll)
+        self._worker = Worker(self._pool, self._registry, self._poll, self._work_ops, self._queues)
         self._server = None
         self._reconciler = None
         self._engine_lock = asyncio.Lock()
@@ -385,7 +396,7 @@ class TaskManager:
         return self
 
     async def _check_rights(self) -> None:
-        if not (self._works and self._registry.all()):
+        if not (self._works and self._worker.find_ops()):
             return
         try:
             await self.store.probe()
@@ -403,7 +414,7 @@ class TaskManager:
             return
         resources = self._settings.resources
         try:
-            for op in self._registry.all().values():
+            for op in self._worker.find_ops().values():
                 if op.resource is not None:
                     await resources.find(op.resource)
         except BaseException:
@@ -453,9 +464,7 @@ class TaskManager:
             from tapescope.engine import Reconciler
             from tapescope.manager.desk import ManagerDesk
 
-            desk = ManagerDesk(
-                self._pool, self._registry, self._worker, self._max_running, store_id, engine.name
-            )
+            desk = ManagerDesk(self._pool, self._worker, self._max_running, store_id, engine.name)
             self._server = engine.serve(desk)
             self._reconciler = Reconciler(self.store, engine)
 
@@ -506,6 +515,8 @@ class TaskManager:
         drain: float | None = None,
         work: bool | None = None,
         engine: Engine | str | None = None,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
@@ -521,6 +532,10 @@ class TaskManager:
             self._drain = check_seconds("drain", drain)
         if work is not None:
             self._works = work
+        if work_ops is not None:
+            self._work_ops = _check_names(work_ops)
+        if queues is not None:
+            self._queues = check_queues(queues)
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
@@ -590,7 +605,7 @@ class TaskManager:
                 self._server.start()
             if self._reconciler is not None:
                 self._reconciler.start()
-            if self._registry.all():
+            if self._worker.find_ops():
                 self._scheduler.start()
             self._scheduler.wake()
 
@@ -609,6 +624,16 @@ class TaskManager:
     def ops(self) -> tuple[str, ...]:
         """The names of the registered ops."""
         return tuple(self._registry.all())
+
+    @property
+    def work_ops(self) -> tuple[str, ...]:
+        """The names of the registered ops whose tasks it takes."""
+        return tuple(self._worker.find_ops()) if self._works else ()
+
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """The queues that it takes tasks from; ``None``: from all."""
+        return None if self._queues is None else tuple(self._queues)
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -631,6 +656,7 @@ class TaskManager:
         cancel_with_parent: bool = False,
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -658,6 +684,8 @@ class TaskManager:
         ``priority``, from -9 to 9, says what goes first of what waits: the higher, then the longest
         due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
+        ``queue`` says which workers take it: those of this queue, and those of all. ``None`` means
+        the op's own, as above, or "default"; with a ``runner`` it is run here, and has none.
 
         With a ``unique_key`` no task is made while another one of the op with this key has not
         ended: the handle is of that one, whatever its params are, and ``created`` is false. The
@@ -680,8 +708,9 @@ class TaskManager:
         or at once where you ``announce`` it.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
-        ``CodecFailed``, ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered
-        one, ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
+        ``OpFull`` for an op of which ``max_waiting`` tasks wait, ``CodecFailed``,
+        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
         ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
         ends as cancelled, as soon as the store has it.
         """
@@ -701,6 +730,7 @@ class TaskManager:
             cancel_with_parent,
             unique_key,
             concurrency_key,
+            queue,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -735,12 +765,12 @@ class TaskManager:
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout, retries, priority,
-        tags, parent, unique key and concurrency key.
+        tags, parent, unique key, concurrency key and queue.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
-        unique key is open, and ``OpNotRegistered`` for an op that neither this manager nor a worker
-        of the store has registered.
+        unique key is open, ``OpNotRegistered`` for an op that neither this manager nor a worker of
+        the store has registered, and ``OpFull``.
         """
         task = await self.handle(task_id).status()
         if not task.status.terminal:
@@ -757,19 +787,38 @@ class TaskManager:
             tags=task.tags,
             unique_key=task.unique_key,
             concurrency_key=task.concurrency_key or None,  # "": its op's, which may have changed
+            queue=task.queue,
         )
         again = await self._submit(*self._check(submission, stored=True), retried=task)
         if again.found_by == "unique_key":
             raise UniqueKeyTaken(task.op, task.unique_key or "", again.task_id)
         return again
 
-    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
 
         Raises, before any task is created, for errors that can be seen without the store. When the
-        store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
-        same, as they are when a hook refuses one. Cancelled, it leaves what a ``submit`` does:
-        tasks with keys, the others cancelled.
+        store refuses one (``BadParams``, ``IdempotencyConflict``), or its op has as many tasks that
+        wait as may (``OpFull``), the others are submitted all the same, as they are when a hook
+        refuses one; then the first of these errors is raised. With ``return_exceptions`` each error
+        of ours stands in the place of its handle, and nothing of it is raised.
+
+        Cancelled, it leaves what a ``submit`` does: tasks with keys, the others cancelled.
         """
         checked = [self._check(submission) for submission in submissions]
         if self._registry.around_submits:
@@ -784,7 +833,16 @@ class TaskManager:
                 if not _may_be_others(submission) and not submit.cancelled():
                     self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
-        return [await await_child(submit) for submit in submits]
+        made: list[TaskHandle[R] | TapescopeError] = []
+        for submit in submits:
+            try:
+                handle = await await_child(submit)
+                made.append(handle)
+            except TapescopeError as error:
+                if not return_exceptions:
+                    raise
+                made.append(error)
+        return made
 
     # --- pauses -----------------------------------------------------------------------------------
 
@@ -851,6 +909,7 @@ class TaskManager:
             retries=schedule.retries,
             priority=schedule.priority,
             tags=schedule.tags,
+            queue=schedule.queue,
         )
         known = await self._known.fill_in(self.store, submission)
         slots = _find_slots(None, known)
@@ -873,7 +932,8 @@ class TaskManager:
                 priority=known.priority,
                 tags=schedule.tags,
                 concurrency_key=slots,
-                engine=self._engine_name if slots is None else None,
+                engine=self._find_engine_of(None, slots, known.queue, asked=False),
+                queue=known.queue,
             )
             try:
                 task, created = await store.create(new_task)
@@ -1026,6 +1086,9 @@ class TaskManager:
         runner = given.runner if isinstance(given, Op) else resolve_runner(given)
         submission = self._encode(submission, runner, stored=stored)
         if registered is None:
+            if submission.queue is not None:
+                expected = "None beside a runner that is run here: workers take ops from queues"
+                raise BadSetting("queue", submission.queue, expected)
             if submission.retry is not None:
                 runner = replace(runner, retry=submission.retry)
             return submission, runner
@@ -1085,14 +1148,20 @@ class TaskManager:
             parent_id = None if submission.detached else find_parent(self.store)
         slots: str | None = None
         pool.expect_submits(1)
+        bounded: KnownOp | None = None
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
                 slots = _find_slots(submission.concurrency_key, known)
+                queue, most = known.queue, known.max_waiting
+                if most is not None:
+                    key = submission.idempotency_key
+                    await self._bound.enter(self.store, known, most, key)
+                    bounded = known
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
-                priority = submission.priority or 0
+                priority, queue = submission.priority or 0, DEFAULT_QUEUE
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
             with self.telemetry.submit_span(
@@ -1121,8 +1190,10 @@ class TaskManager:
                     engine=self._find_engine_of(
                         runner,
                         slots,
+                        queue,
                         asked=retried is None and submission.concurrency_key is not None,
                     ),
+                    queue=queue,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1165,13 +1236,16 @@ class TaskManager:
             raise
         finally:
             pool.expect_submits(-1)
+            if bounded is not None:
+                self._bound.leave(bounded)
 
     def _find_engine_of(
-        self, runner: Runner | None, slots: str | None, *, asked: bool
+        self, runner: Runner | None, slots: str | None, queue: str, *, asked: bool
     ) -> str | None:
         """What is to bring a task. One that needs a slot is claimed, engine or not; where its
-        submit asked for the slot, the store refuses it, as who gave that key can leave it out."""
-        claimed = runner is not None or (slots is not None and not asked)
+        submit asked for the slot, the store refuses it, as who gave that key can leave it out.
+        One with a queue is claimed from it: an engine brings an op to each of its workers."""
+        claimed = runner is not None or queue != DEFAULT_QUEUE or (slots is not None and not asked)
         return None if claimed else self._engine_name
 
     def _tell_tags(self, submission: Submission) -> Sequence[str]:
@@ -1250,6 +1324,13 @@ class TaskManager:
     def _check_home(self) -> None:
         if self._home is not None:
             self._home.check()
+
+
+def _check_names(ops: Collection[str]) -> frozenset[str]:
+    """The names of ops that a manager takes tasks of. Raises ``BadSetting``, ``BadOp``."""
+    if isinstance(ops, str) or not ops:
+        raise BadSetting("work_ops", ops, "names of ops, one at least, or None for all")
+    return frozenset(map(check_op, ops))
 
 
 def _begins_now(submission: Submission) -> bool:

@@ -17,6 +17,7 @@ from typing import (
     Concatenate,
     Final,
     Generic,
+    Literal,
     Protocol,
     TypedDict,
     Unpack,
@@ -27,16 +28,25 @@ from weakref import WeakMethod, WeakSet, ref
 
 from typing_extensions import ParamSpec, TypeVar
 
-from tapescope.errors import BadParams, BadSetting, ManagerUnclear, OpTaken, ScheduleTaken
+from tapescope.errors import (
+    BadParams,
+    BadSetting,
+    ManagerUnclear,
+    OpTaken,
+    ScheduleTaken,
+    TapescopeError,
+)
 from tapescope.manager.declared_schedules import DeclaredSchedule, declare_schedule
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
+from tapescope.model.tasks import DEFAULT_QUEUE
 from tapescope.run import TypedValues, check_factory, check_hooks, resolve_runner
 from tapescope.store.validation import (
     check_count,
     check_op,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
 )
@@ -67,6 +77,8 @@ class OpSettings(TypedDict, total=False):
     retries: int | None
     retry: RetryPolicy | None
     priority: int
+    queue: str
+    max_waiting: int | None
     max_running: int | None
     max_concurrent: int | None
 
@@ -142,6 +154,16 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.max_concurrent
 
     @property
+    def queue(self) -> str:
+        """What its tasks have, where the submit says nothing: which workers take them."""
+        return self.known.queue
+
+    @property
+    def max_waiting(self) -> int | None:
+        """How many of its tasks may wait when one more is submitted; ``None``: any number."""
+        return self.known.max_waiting
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When its attempts are made again; ``None`` for what is usual in the manager."""
         return self.runner.retry
@@ -166,9 +188,27 @@ class Op(Generic[P, R_co, C_co]):
         """
         return await OpCall(self).submit(*args, **kwargs)
 
-    async def submit_many(self, submissions: Iterable[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Iterable[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Iterable[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Iterable[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """Submit what ``bind`` made, in one flush of the store: see ``TaskManager.submit_many``."""
-        return await self.find_manager().submit_many(list(submissions))
+        manager = self.find_manager()
+        if return_exceptions:
+            return await manager.submit_many(list(submissions), return_exceptions=True)
+        return await manager.submit_many(list(submissions))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
         """A task with these arguments, to be submitted with others. Raises ``BadParams``."""
@@ -190,6 +230,7 @@ class Op(Generic[P, R_co, C_co]):
         cancel_with_parent: bool = False,
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
@@ -210,6 +251,7 @@ class Op(Generic[P, R_co, C_co]):
             cancel_with_parent,
             unique_key,
             concurrency_key,
+            queue,
         )
 
     def find_manager(self) -> Submits:
@@ -270,6 +312,7 @@ class OpCall(Generic[P, R_co]):
     cancel_with_parent: bool = False
     unique_key: str | None = None
     concurrency_key: str | None = None
+    queue: str | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -293,6 +336,7 @@ class OpCall(Generic[P, R_co]):
             cancel_with_parent=self.cancel_with_parent,
             unique_key=self.unique_key,
             concurrency_key=self.concurrency_key,
+            queue=self.queue,
             types=self.op.runner.types,
         )
 
@@ -401,6 +445,8 @@ class Ops:
         retries: int | None = None,
         retry: RetryPolicy | None = None,
         priority: int = 0,
+        queue: str = DEFAULT_QUEUE,
+        max_waiting: int | None = None,
         max_running: int | None = None,
         max_concurrent: int | None = None,
         resource: Factory | None = None,
@@ -412,7 +458,9 @@ class Ops:
         more than ``retries``, in its place: which failures are retried, and when. A runner that
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
-        out: of the tasks that are due a worker takes the higher first, then the longest due.
+        out: of the tasks that are due a worker takes the higher first, then the longest due. So is
+        ``queue``: workers that were given queues take the tasks of these alone. While
+        ``max_waiting`` of its tasks wait in the store, due or not, a submit is refused: ``OpFull``.
         ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
         one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
 
@@ -431,7 +479,9 @@ class Ops:
         if retry is not None:
             retries = check_policy(retry, retries)
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
-        priority = check_priority(priority)
+        priority, queue = check_priority(priority), check_queue(queue)
+        if max_waiting is not None:
+            max_waiting = check_count("max_waiting", max_waiting)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
         if max_concurrent is not None:
@@ -440,7 +490,7 @@ class Ops:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority, max_concurrent)
+            known = KnownOp(name, timeout, retries, priority, max_concurrent, queue, max_waiting)
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])
@@ -614,7 +664,22 @@ class Submits(Protocol):
         """``TaskManager.submit_bound``."""
         ...
 
-    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """``TaskManager.submit_many``."""
         ...
 

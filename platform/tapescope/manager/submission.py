@@ -18,6 +18,7 @@ from tapescope.store.validation import (
     check_op,
     check_params,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
     check_tags,
@@ -64,6 +65,7 @@ class Submission(Generic[R_co]):
     cancel_with_parent: bool = False
     unique_key: str | None = None
     concurrency_key: str | None = None
+    queue: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -98,6 +100,7 @@ class Submission(Generic[R_co]):
             None
             if self.concurrency_key is None
             else check_key(self.concurrency_key, "concurrency_key"),
+            None if self.queue is None else check_queue(self.queue),
             self.types,
         )
 

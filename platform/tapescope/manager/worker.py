@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
-    from tapescope.manager.ops import Ops
+    from tapescope.manager.ops import Op, Ops
     from tapescope.manager.pool import RunPool
     from tapescope.model.ops import Drain
     from tapescope.store.notifications import Subscription
@@ -52,7 +52,15 @@ class Worker(LoopService):
     when the next task falls due, and every ``poll`` seconds, for a notification may be lost.
     """
 
-    def __init__(self, pool: RunPool, ops: Ops, poll: float) -> None:
+    def __init__(
+        self,
+        pool: RunPool,
+        ops: Ops,
+        poll: float,
+        work_ops: Collection[str] | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> None:
+        """``work_ops`` and ``queues`` are those that it takes tasks of; ``None``: of all."""
         store = pool.store
         vitals = Vitals(
             LoopName.WORKER, store.telemetry.loop_failed, poll + _CALLS * store.patience + _SLACK
@@ -60,6 +68,9 @@ class Worker(LoopService):
         super().__init__("tapescope-worker", vitals)
         self._pool = pool
         self._registry = ops
+        self._work_ops = work_ops
+        self.queues = queues
+        """The queues that it takes tasks from; ``None``: from all."""
         self._poll = poll
         self._wake = asyncio.Event()
         self._claiming = False
@@ -81,9 +92,16 @@ class Worker(LoopService):
 
     def start(self) -> None:
         """Begin, if an op is registered; a second call begins a round with the ops added since."""
-        if self._registry.all():
+        if self.find_ops():
             super().start()
         self._wake.set()
+
+    def find_ops(self) -> Mapping[str, Op]:
+        """The registered ops whose tasks it takes, by name."""
+        ops = self._registry.all()
+        if self._work_ops is None:
+            return ops
+        return {name: op for name, op in ops.items() if name in self._work_ops}
 
     def _begin(self) -> None:
         self._pool.on_free_slot = self._note_free_slot
@@ -157,7 +175,7 @@ class Worker(LoopService):
 
     async def _register_ops(self) -> None:
         """Register the ops on the store: at first, after an addition, and once an hour."""
-        store, ops = self._pool.store, self._registry.all()
+        store, ops = self._pool.store, self.find_ops()
         now = store.clock.monotonic()
         last = self._registered
         if last is None or last[0] < len(ops) or now - last[1] > _REGISTER_EVERY:
@@ -167,13 +185,13 @@ class Worker(LoopService):
 
     async def _tell(self) -> None:
         """Tell the store that a worker lives that can run these ops: now and again."""
-        store, ops = self._pool.store, self._registry.all()
+        store, ops = self._pool.store, self.find_ops()
         now = store.clock.monotonic()
         last = self._told
         if last is None or last[0] < len(ops) or now - last[1] > _TELL_EVERY:
             count = len(ops)
             try:
-                await store.ops.tell(self._pool.owner, list(ops), _TOLD_FOR)
+                await store.ops.tell(self._pool.owner, list(ops), _TOLD_FOR, queues=self.queues)
             except StoreRefused as error:  # of a role without that right: it works all the same
                 if last is None:
                     _log.warning(
@@ -215,11 +233,11 @@ class Worker(LoopService):
 
         Gives the seconds to pause in any case, and those to wait after that for a wake-up.
         """
-        pool, ops = self._pool, self._registry.all()
+        pool, ops = self._pool, self.find_ops()
         start = pool.store.clock.monotonic()
         asked: list[str] = []
         claimed, more = 0, False
-        plan = list(self._plan())
+        plan = list(self._plan(ops))
         self._short = sum(len(names) for names, _ in plan) < len(ops)
         for names, limit in plan:
             slots = pool.reserve(min(self._find_room(name, limit) for name in names))
@@ -230,7 +248,9 @@ class Worker(LoopService):
             self._claiming = True
             try:
                 with pool.coming(names, slots):
-                    claims = await pool.store.claim_due(pool.owner, names, slots, pool.lease)
+                    claims = await pool.store.claim_due(
+                        pool.owner, names, slots, pool.lease, queues=self.queues
+                    )
                 for claim in claims:
                     try:
                         pool.adopt(claim, ops[claim.task.op].runner)
@@ -250,7 +270,7 @@ class Worker(LoopService):
             self._wake.set()  # as many as there were slots: more may be due
         if more or not asked:
             return 0.0, self._poll  # a slot that gets free wakes the worker
-        due = await pool.store.next_due(asked)
+        due = await pool.store.next_due(asked, queues=self.queues)
         wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
         # One that has moved on: the claim looked at keys that were full, and there are more.
         moved, self._last_due = due != self._last_due, due
@@ -260,7 +280,7 @@ class Worker(LoopService):
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
         return pause, min(max(shortest, wait), max(_SHORTEST_WAIT, self._poll))
 
-    def _plan(self) -> Iterator[tuple[Sequence[str], int]]:
+    def _plan(self, ops: Mapping[str, Op]) -> Iterator[tuple[Sequence[str], int]]:
         """The claims of a round: (ops, how many tasks), one claim for all ops with enough slots.
 
         An op whose own limit is nearer than the manager's is claimed for by itself, so that no more
@@ -270,7 +290,7 @@ class Worker(LoopService):
         free = self._pool.free
         together: list[str] = []
         alone: list[tuple[list[str], int]] = []
-        for name in self._registry.all():
+        for name in ops:
             slots = self._find_room(name, free)
             if slots >= free > 0:
                 together.append(name)

@@ -22,6 +22,7 @@ from tapescope.model.backlog import (
     OpBacklog,
     WaitState,
     count_backlog,
+    find_served,
     list_counts,
     make_backlog,
     sum_states,
@@ -109,6 +110,7 @@ from tapescope.model.tape import (
     list_drops,
 )
 from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
     ActiveState,
     Assurance,
     Attempt,
@@ -136,6 +138,7 @@ __all__ = [
     "BAD_PARAMS",
     "BAD_RESULT",
     "BAD_ROW",
+    "DEFAULT_QUEUE",
     "DEFAULT_RETRIES",
     "ERROR_CODES",
     "EVENT_TYPES",
@@ -241,6 +244,7 @@ __all__ = [
     "carry",
     "count_backlog",
     "find_drop_reason",
+    "find_served",
     "format_time",
     "hide_password",
     "is_event_type",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,6 +20,7 @@ __all__ = [
     "WaitState",
     "count_backlog",
     "find_pauses",
+    "find_served",
     "list_counts",
     "make_backlog",
     "sum_states",
@@ -34,6 +35,9 @@ COUNTED: Final = (
 )
 """What ``BacklogCount.state`` may be."""
 _NO_PAUSES: Final[Mapping[str, Pause]] = MappingProxyType({})
+_ALL_SERVED: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
+_UNSERVED: Final = 3
+"""Queues without a worker that are named of an op."""
 
 
 class WaitState(StrEnum):
@@ -63,7 +67,10 @@ class OpBacklog:
     oldest_running: float | None = None
     """How long ago the oldest run was claimed, in seconds; ``None``: nothing runs."""
     workers: int = 0
-    """Living workers that have registered the op."""
+    """Living workers that have registered the op, whichever queues they take."""
+    unserved: tuple[str, ...] = ()
+    """Queues in which a task of the op is due and of which none of these workers takes: the first
+    three by name. Among those of the first 200 of its queues in which something waits."""
     registered: bool = False
     """Whether a worker has registered the op in the last week."""
     timeout: float | None = None
@@ -90,11 +97,12 @@ class OpBacklog:
 
     @property
     def unattended(self) -> bool:
-        """Whether a task is due that no living worker can run, nor the process it is from.
+        """Whether a task is due that no living worker takes, nor the process it is from.
 
         That of a paused op waits for its resume, whoever works.
         """
-        return self.due > self.held and not self.workers and self.paused is None
+        alone = self.due > self.held and not self.workers
+        return (alone or bool(self.unserved)) and self.paused is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,7 @@ def make_backlog(
     workers: Mapping[str, int],
     registered: Mapping[str, float | None],
     paused: Mapping[str, Pause] = _NO_PAUSES,
+    unserved: Mapping[str, Sequence[str]] = _ALL_SERVED,
 ) -> Backlog:
     """The numbers of a store by op: counts by state, times in microseconds since the epoch."""
 
@@ -161,6 +170,7 @@ def make_backlog(
                 registered=op in registered,
                 timeout=registered.get(op),
                 paused=paused.get(op),
+                unserved=tuple(unserved.get(op, ())),
             )
             for op in ops
         ),
@@ -180,14 +190,17 @@ def count_backlog(
     workers: Mapping[str, int],
     registered: Mapping[str, float | None],
     paused: Mapping[str, Pause] = _NO_PAUSES,
+    served: Mapping[str, Collection[str]] = _ALL_SERVED,
 ) -> Backlog:
     """The numbers, counted from the tasks themselves: for a store that holds few.
 
-    ``pruned`` are, by op and status, the tasks that have ended and are not there any more.
+    ``pruned`` are, by op and status, the tasks that have ended and are not there any more;
+    ``served`` the queues that are taken of the ops of which not all are (``find_served``).
     """
     counts: dict[str, dict[str, int]] = {}
     first_due: dict[str, int | None] = {}
     since: dict[str, int | None] = {}
+    left: dict[str, set[str]] = {}
 
     def add(op: str, state: str, n: int = 1) -> None:
         mine = counts.setdefault(op, {})
@@ -206,6 +219,9 @@ def count_backlog(
             add(op, "held", int(task.lease_expires_us is not None))
             if not task.parked:
                 first_due[op] = min(task.run_us, first_due.get(op) or task.run_us)
+                is_free = task.run_us <= now_us and task.lease_expires_us is None
+                if op in served and is_free and not task.engine and task.queue not in served[op]:
+                    left.setdefault(op, set()).add(task.queue)
         else:
             add(op, task.status.value)
             if task.status is TaskStatus.RUNNING:
@@ -220,7 +236,26 @@ def count_backlog(
         workers=workers,
         registered=registered,
         paused=paused,
+        unserved={op: sorted(queues)[:_UNSERVED] for op, queues in left.items()},
     )
+
+
+def find_served(
+    workers: Iterable[tuple[Iterable[str], Collection[str] | None]],
+) -> Mapping[str, Collection[str]]:
+    """By op the queues that living workers take: of the ops of which no worker takes all.
+
+    A worker has ops, and queues; ``None``: it takes all.
+    """
+    taken: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    for ops, queues in workers:
+        for op in ops:
+            if queues is None:
+                whole.add(op)
+            else:
+                taken.setdefault(op, set()).update(queues)
+    return {op: queues for op, queues in taken.items() if op not in whole}
 
 
 def list_counts(backlog: Backlog) -> list[BacklogCount]:

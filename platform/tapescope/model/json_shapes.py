@@ -69,6 +69,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "parent_id": task.parent_id,
         "cancel_with_parent": task.cancel_with_parent,
         "engine": task.engine,
+        "queue": task.queue,
         "idempotency_key": task.idempotency_key,
         "unique_key": task.unique_key,
         "concurrency_key": task.concurrency_key,
@@ -95,6 +96,7 @@ def schedule_shape(schedule: Schedule) -> dict[str, Any]:
         "retries": schedule.retries,
         "priority": schedule.priority,
         "tags": list(schedule.tags),
+        "queue": schedule.queue,
         "cron": schedule.cron,
         "every": schedule.every,
         "time_zone": schedule.time_zone,
@@ -136,6 +138,7 @@ def op_shape(one: OpBacklog) -> dict[str, Any]:
         "running": one.running,
         "oldest_running": one.oldest_running,
         "workers": one.workers,
+        "unserved": list(one.unserved),
         "registered": one.registered,
         "timeout": one.timeout,
         "succeeded": one.succeeded,
@@ -196,6 +199,7 @@ def worker_shape(one: WorkerState) -> dict[str, Any]:
         "since": format_optional_time(one.since_us),
         "heard": format_optional_time(one.heard_us),
         "drain": None if one.drain is None else drain_shape(one.drain),
+        "queues": None if one.queues is None else list(one.queues),
     }
 
 

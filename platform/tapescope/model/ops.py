@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tapescope.model.tasks import DEFAULT_QUEUE
 from tapescope.model.times import moment
 
 __all__ = [
@@ -37,6 +38,10 @@ class KnownOp:
     max_concurrent: int | None = None
     """How many of its tasks with one concurrency key run at once, over the whole store; ``None``:
     any number."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take its tasks: those of this queue, and those of all."""
+    max_waiting: int | None = None
+    """How many of its tasks may wait when one more is submitted; ``None`` for no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ class WorkerState:
     heard_us: int | None = None
     """When it was last heard."""
     drain: Drain | None = None
+    queues: tuple[str, ...] | None = None
+    """The queues that it takes tasks from; ``None``: from all."""
 
     @property
     def since(self) -> datetime | None:

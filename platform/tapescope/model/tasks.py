@@ -15,6 +15,7 @@ from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
+    "DEFAULT_QUEUE",
     "MOST_TAGS",
     "PRIORITIES",
     "ActiveState",
@@ -32,12 +33,15 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "is_op",
+    "is_queue",
     "is_tag",
 ]
 
 PRIORITIES: Final = range(-9, 10)
 """Of a task: the higher goes first, and 0 is what most have. They are few, for a claim looks for
 each (docs/decisions/0091)."""
+DEFAULT_QUEUE: Final = "default"
+"""The queue of a task where neither its submit nor its op says another one."""
 MOST_TAGS: Final = 10
 """Tags of one task: each costs a row more (docs/decisions/0095)."""
 _TAG = re.compile(r"\w[\w.:/@=+-]{0,63}")
@@ -50,6 +54,11 @@ def is_op(text: object) -> bool:
     So is a qualified name of Python, such as ``shop.tasks.Resize``.
     """
     return isinstance(text, str) and _OP.fullmatch(text) is not None
+
+
+def is_queue(text: object) -> bool:
+    """Whether ``text`` is well-formed as the name of a queue: as that of an op is."""
+    return is_op(text)
 
 
 def is_tag(text: object) -> bool:
@@ -161,6 +170,8 @@ class NewTask:
     engine: str | None = None
     """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
     themselves."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it: those of this queue, and those of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +247,8 @@ class Task:
     A claim gives it one as soon as it is due and one is free."""
     engine: str | None = None
     """What brings it to a worker; ``None``: workers claim it themselves."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it: those of this queue, and those of all."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

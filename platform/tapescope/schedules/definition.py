@@ -15,6 +15,7 @@ from tapescope.store.validation import (
     check_op,
     check_params,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
     check_tags,
@@ -43,6 +44,7 @@ def define(
     retries: int | None = None,
     priority: int | None = None,
     tags: Collection[str] = (),
+    queue: str | None = None,
     cron: str | None = None,
     every: float | None = None,
     time_zone: str = "UTC",
@@ -71,6 +73,7 @@ def define(
         origin,
         priority=None if priority is None else check_priority(priority),
         tags=check_tags(tags),
+        queue=None if queue is None else check_queue(queue),
     )
 
 
@@ -94,6 +97,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         retries=declared.retries,
         priority=declared.priority,
         tags=declared.tags,
+        queue=declared.queue,
         cron=declared.cron,
         every=declared.every,
         time_zone=declared.time_zone,

@@ -59,10 +59,19 @@ class DueClaims:
         self._slots: dict[str, ClaimSlot] = {}
         self._calls = 0
 
-    async def claim(self, owner: str, ops: Sequence[str], limit: int, lease: int) -> list[Claim]:
+    async def claim(
+        self,
+        owner: str,
+        ops: Sequence[str],
+        limit: int,
+        lease: int,
+        queues: Sequence[str] | None = None,
+    ) -> list[Claim]:
         """See ``TaskStore.claim_due``; ``lease`` is in microseconds."""
         gone = asyncio.Event()
-        claiming = asyncio.ensure_future(self._claim_in_slot(owner, ops, limit, lease, gone))
+        claiming = asyncio.ensure_future(
+            self._claim_in_slot(owner, ops, limit, lease, queues, gone)
+        )
         try:
             return await await_child(asyncio.shield(claiming))
         except asyncio.CancelledError:
@@ -73,7 +82,13 @@ class DueClaims:
             raise
 
     async def _claim_in_slot(
-        self, owner: str, ops: Sequence[str], limit: int, lease: int, gone: asyncio.Event
+        self,
+        owner: str,
+        ops: Sequence[str],
+        limit: int,
+        lease: int,
+        queues: Sequence[str] | None,
+        gone: asyncio.Event,
     ) -> list[Claim]:
         slot = self._slots.setdefault(owner, ClaimSlot())
         start = self._core.clock.monotonic()
@@ -93,6 +108,7 @@ class DueClaims:
                     self._core.clock.now(),
                     body_of_started(owner),
                     _REFUSED,
+                    queues,
                 )
                 rows = await self._insist_on_claims(order, start, gone)
                 slot.number = 0
@@ -108,7 +124,7 @@ class DueClaims:
         self._core.meter.operation("claim_due", self._core.clock.monotonic() - start)
         # What an earlier call claimed, whose reply was lost, may be more than this one is for.
         held = [claim for claim, row in zip(claims, rows, strict=True) if row.held_by(owner)]
-        wanted = [claim for claim in held if claim.task.op in ops][:limit]
+        wanted = [claim for claim in held if order.takes(claim.task)][:limit]
         kept = {claim.task.task_id for claim in wanted}
         await self._release_all([claim for claim in held if claim.task.task_id not in kept])
         await count_untaken(self._core, [row.task.task_id for row in refused])

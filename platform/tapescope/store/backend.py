@@ -261,16 +261,19 @@ class StoreBackend(abc.ABC):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         """Claim due tasks in one transaction; a task that is locked is passed over.
 
-        The highest priority first, then the longest due, then the lowest key. None of an op that
-        was paused before the call, and none for an owner that drains.
+        Of its ops and queues (``DueOrder.takes``), the highest priority first, then the longest
+        due, then the lowest key. None of an op that was paused before the call, and none for an
+        owner that drains. The slots of a concurrency key go in this order, too, whatever the
+        queues: one of a task that the claim does not take is left to a claim that does.
 
         The owner's same number again is answered with what its first try claimed, and claims no
         more. Raises as ``write`` does. Waits behind no append that is only queued.
         """
 
     @abc.abstractmethod
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        """The earliest ``run_at`` of the pending tasks of these ops, without those paused."""
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        """The earliest ``run_at`` of the pending tasks of these ops, without those paused; of these
+        queues, or of all."""
 
     @abc.abstractmethod
     async def extend_leases(
@@ -327,8 +330,11 @@ class StoreBackend(abc.ABC):
         """The ops that were registered in the last ``within`` microseconds."""
 
     @abc.abstractmethod
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        """Record that a worker lives for ``lease`` microseconds more, and which ops it can run."""
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
+        """Record that a worker lives for ``lease`` microseconds more, which ops it can run, and
+        from which queues it takes them; ``None``: from all."""
 
     @abc.abstractmethod
     async def forget_worker(self, owner: str) -> None:

@@ -17,7 +17,14 @@ from tapescope.codec import decode
 from tapescope.model.audit import AuditRule
 from tapescope.model.repairs import Repair
 from tapescope.model.tape import DroppedEvent, DropReason, Event
-from tapescope.model.tasks import Assurance, CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
+    Assurance,
+    CancelReason,
+    CancelRequest,
+    Task,
+    TaskStatus,
+)
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.model.words import carry
 
@@ -201,6 +208,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         concurrency_key=take("concurrency_key", str, None),
         parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
         engine=take("engine", str, None) or None,
+        queue=take("queue", str, DEFAULT_QUEUE),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
 from tapescope.model.tape import FINAL
+from tapescope.model.tasks import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from tapescope.model.messages import Untaken
@@ -115,6 +116,8 @@ class CreateRow(NamedTuple):
     """The task is born parked: without a slot of this key of its op, and so not due."""
     engine: str = ""
     """What brings it to a worker; empty: workers claim it themselves."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it."""
 
 
 class Inserted(NamedTuple):

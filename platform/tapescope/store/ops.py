@@ -8,10 +8,16 @@ from typing import Final
 
 from tapescope.errors import TapescopeError, UnknownWorker
 from tapescope.model.ops import Drain, KnownOp, Pause, PausePage, WorkerPage
-from tapescope.model.tasks import PRIORITIES, is_op
+from tapescope.model.tasks import PRIORITIES, is_op, is_queue
 from tapescope.store.core import StoreCore
 from tapescope.store.damage import has_sound_numbers
-from tapescope.store.validation import check_op, check_page_size, check_seconds, check_text
+from tapescope.store.validation import (
+    check_op,
+    check_page_size,
+    check_queues,
+    check_seconds,
+    check_text,
+)
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["StoreOps"]
@@ -36,20 +42,29 @@ class StoreOps:
         """Tell every process on the store that a worker can run these ops; the last call counts.
 
         From now on a lost run of such an op is made again while a retry is left, whichever process
-        rescues it, and a submit takes on the op's timeout, retries and priority.
+        rescues it, and a submit takes on the op's timeout, retries, priority and queue, and
+        keeps to its bound.
         """
         core = self._core
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
         if in_order:
             await core.change("register_ops", lambda: core.backend.register_ops(in_order))
 
-    async def tell(self, owner: str, ops: Collection[str], lease: float) -> None:
+    async def tell(
+        self,
+        owner: str,
+        ops: Collection[str],
+        lease: float,
+        *,
+        queues: Collection[str] | None = None,
+    ) -> None:
         """Tell every process on the store that this worker lives, for ``lease`` seconds from now,
-        and what it can run. Raises ``BadSetting``."""
+        and what it can run, of these ``queues`` or of all. Raises ``BadSetting``."""
         length = round(check_seconds("lease", lease, over_zero=True) * 1e6)
+        taken = None if queues is None else check_queues(queues)
         core = self._core
         await core.change(
-            "tell_worker", lambda: core.backend.tell_worker(owner, sorted(ops), length)
+            "tell_worker", lambda: core.backend.tell_worker(owner, sorted(ops), length, taken)
         )
 
     async def forget(self, owner: str) -> None:
@@ -162,4 +177,10 @@ def _can_be_read(known: KnownOp) -> bool:
         and has_sound_numbers(0, known.retries, 0, known.timeout)
         and known.priority in PRIORITIES
         and (known.max_concurrent is None or known.max_concurrent >= 1)
+        and is_queue(known.queue)
+        and _is_bound(known.max_waiting)
     )
+
+
+def _is_bound(most: object) -> bool:
+    return most is None or (type(most) is int and most > 0)

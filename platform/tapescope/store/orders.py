@@ -188,6 +188,12 @@ class DueOrder(NamedTuple):
     """JSON text of a ``task_started``, before and behind the attempt's number."""
     failed: str
     """JSON text of the ``final`` of a task that the database does not let be claimed."""
+    queues: Sequence[str] | None = None
+    """The queues that tasks are taken from; ``None``: from all."""
+
+    def takes(self, task: Task) -> bool:
+        """Whether a task is of the ops and the queues that are asked for."""
+        return task.op in self.ops and (self.queues is None or task.queue in self.queues)
 
     def body(self, attempt: int) -> str:
         """JSON text of the ``task_started`` of this attempt."""

@@ -42,6 +42,7 @@ from tapescope.model.tape import (
     is_event_type,
 )
 from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
     Attempt,
     CancelReason,
     CancelRequest,
@@ -105,6 +106,7 @@ from tapescope.store.validation import (
     check_page_size,
     check_parent,
     check_place,
+    check_queues,
     check_seconds,
     check_tag,
     check_text,
@@ -388,6 +390,11 @@ class TaskStore:
         if new.engine is not None and new.concurrency_key is not None:
             expected = "None beside a concurrency key: slots over the whole store are a claim's"
             raise BadSetting("engine", new.engine, expected)
+        if new.engine is not None and new.queue != DEFAULT_QUEUE:
+            expected = (
+                f"{DEFAULT_QUEUE!r} beside an engine, which brings an op to each of its workers"
+            )
+            raise BadSetting("queue", new.queue, expected)
         return check_new_task(new, self.limits)
 
     async def orphans_ended(self) -> None:
@@ -476,14 +483,22 @@ class TaskStore:
         return Claim(as_running(task, owner, won), self._core.hold_cursor(call.cursor))
 
     async def claim_due(
-        self, owner: str, ops: Collection[str], limit: int, lease: float
+        self,
+        owner: str,
+        ops: Collection[str],
+        limit: int,
+        lease: float,
+        *,
+        queues: Collection[str] | None = None,
     ) -> list[Claim]:
         """pending and due → running for ``owner``: attempt + 1 and ``task_started``, all at once.
 
-        At most ``limit`` tasks of these ops, the highest priority first, then the longest due, for
-        ``lease`` seconds each, in one transaction that waits behind no append. A task that another
-        session holds just now is left out, so fewer than there are may come while ``next_due`` says
-        that one is due.
+        At most ``limit`` tasks of these ops, and of these ``queues`` or of all, the highest
+        priority first, then the longest due, for ``lease`` seconds each, in one transaction that
+        waits behind no append. A task that another session holds just now is left out, so fewer
+        than there are may come while ``next_due`` says that one is due. The slots of a concurrency
+        key go in the same order to the tasks of all queues: one may go to a task of a queue that is
+        not asked for, and waits with it for a worker of that one.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
@@ -492,19 +507,24 @@ class TaskStore:
         lease = check_seconds("lease", lease, over_zero=True)
         limit = check_whole("limit", limit, "a number of tasks, 0 or more", 0, 2**31 - 1)
         owner = check_text("owner", owner)
+        asked = None if queues is None else check_queues(queues)
         self._core.require_writable()
         if not ops or not limit:
             return []
-        return await self._claims.claim(owner, sorted(ops), limit, round(lease * 1_000_000))
+        length = round(lease * 1_000_000)
+        return await self._claims.claim(owner, sorted(ops), limit, length, asked)
 
-    async def next_due(self, ops: Collection[str]) -> int | None:
-        """When the next pending task of these ops is due; ``None``: none is pending.
+    async def next_due(
+        self, ops: Collection[str], *, queues: Collection[str] | None = None
+    ) -> int | None:
+        """When the next pending task of these ops and queues is due; ``None``: none is pending.
 
         In microseconds since the epoch, by the store's clock; it may be past.
         """
+        asked = None if queues is None else check_queues(queues)
         if not ops:
             return None
-        return await self._core.read("next_due", lambda: self.backend.next_due(sorted(ops)))
+        return await self._core.read("next_due", lambda: self.backend.next_due(sorted(ops), asked))
 
     async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
         """Put events on the attempt's tape, in order; return after the commit (invariant I6).

@@ -68,6 +68,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         concurrency_key=row.concurrency_key,
         parked=row.concurrency_key is not None,
         engine=row.engine or None,
+        queue=row.queue,
         key=key,
     )
 
@@ -101,6 +102,7 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         unique_key=task.unique_key,
         concurrency_key=task.concurrency_key,
         engine=task.engine,
+        queue=task.queue,
         key=task.key,
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -26,7 +26,7 @@ from tapescope.errors import (
     EventTooLarge,
     NotJson,
 )
-from tapescope.model.tasks import MOST_TAGS, PRIORITIES, NewTask, is_op, is_tag
+from tapescope.model.tasks import MOST_TAGS, PRIORITIES, NewTask, is_op, is_queue, is_tag
 from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
 
@@ -48,6 +48,8 @@ __all__ = [
     "check_parent",
     "check_place",
     "check_priority",
+    "check_queue",
+    "check_queues",
     "check_rate",
     "check_retries",
     "check_seconds",
@@ -79,6 +81,8 @@ _MOST_SECONDS: Final = 36_525 * 86_400
 """A hundred years: no clock, timer or column that a span of time meets is too small for it."""
 _MOST_WHOLE: Final = 2**31 - 1
 """What a column of four bytes holds."""
+_MOST_QUEUES: Final = 100
+"""That one worker takes tasks from: a claim looks for each."""
 _MOST_PLACES: Final = 2**63 - 1
 """What a key of a row is at most, in both stores."""
 _KEY_BYTES: Final = 1_024
@@ -228,6 +232,26 @@ def check_priority(value: object) -> int:
     """How soon a task goes among those that are due: the higher first. Raises ``BadSetting``."""
     least, most = PRIORITIES[0], PRIORITIES[-1]
     return check_whole("priority", value, f"a whole number from {least} to {most}", least, most)
+
+
+def check_queue(value: object, name: str = "queue") -> str:
+    """The name of a queue. Raises ``BadSetting``."""
+    if not is_queue(value):
+        expected = "1 to 128 of A-Z, a-z, 0-9, '_', '.', '-', the first a letter or '_'"
+        raise BadSetting(name, value, expected)
+    return str.__str__(value)  # pyright: ignore[reportArgumentType]  # is_queue takes text alone
+
+
+def check_queues(queues: object) -> Sequence[str]:
+    """The queues that a worker takes, by name, each once. Raises ``BadSetting``."""
+    expected = f"1 to {_MOST_QUEUES} names of queues, or None for all"
+    whole, given = queues, cast("Iterable[object]", ())
+    if isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
+        given = cast("Iterable[object]", queues)
+    names = sorted({check_queue(one, "queues") for one in given})
+    if not 0 < len(names) <= _MOST_QUEUES:
+        raise BadSetting("queues", whole, expected)
+    return names
 
 
 def check_tag(value: object, name: str = "tag") -> str:
@@ -392,6 +416,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
         None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
         "" if new.engine is None else check_engine(new.engine),
+        check_queue(new.queue),
     )
     return row, {} if empty else decode(params)
 

@@ -7,7 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
@@ -65,6 +76,8 @@ class ManagerSettings(TypedDict, total=False):
     around_submit: Sequence[SubmitHook]
     resources: ResourceMap | None
     engine: Engine | str | None
+    work_ops: Collection[str] | None
+    queues: Collection[str] | None
 
 
 class SyncManager:
@@ -136,6 +149,8 @@ class SyncManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """Change settings while it is not open, as tests do: see ``TaskManager.reconfigure``.
 
@@ -143,6 +158,7 @@ class SyncManager:
         """
         self._door.require_closed()
         changes: dict[str, Any] = {"max_running": max_running, "drain": drain, "work": work}
+        changes |= {"work_ops": work_ops, "queues": queues}
         changes = {name: value for name, value in changes.items() if value is not None}
         given = self._door.store
         if store is None:
@@ -201,6 +217,16 @@ class SyncManager:
         """The names of the registered ops."""
         return tuple(self._registry)
 
+    @property
+    def work_ops(self) -> tuple[str, ...]:
+        """The names of the registered ops whose tasks it takes."""
+        return self._door.manager.work_ops
+
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """The queues that it takes tasks from; ``None``: from all."""
+        return self._door.manager.queues
+
     # --- tasks ------------------------------------------------------------------------------------
 
     def submit(
@@ -222,6 +248,7 @@ class SyncManager:
         cancel_with_parent: bool = False,
         unique_key: str | None = None,
         concurrency_key: str | None = None,
+        queue: str | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -249,6 +276,7 @@ class SyncManager:
             cancel_with_parent,
             unique_key,
             concurrency_key,
+            queue,
         )
         return self.submit_bound(submission, connection=connection)
 
@@ -271,11 +299,31 @@ class SyncManager:
             return self._door.call(submit)
         return self._door.find().lend(connection, submit)
 
-    def submit_many(self, submissions: Sequence[Submission[R]]) -> list[SyncHandle[R]]:
+    @overload
+    def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[SyncHandle[R]]: ...
+
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[SyncHandle[R] | TapescopeError]: ...
+
+    def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[SyncHandle[R] | TapescopeError]:
         """``submit`` for many at once, in one flush: see ``TaskManager.submit_many``."""
 
-        async def submit(manager: TaskManager) -> list[SyncHandle[R]]:
-            return [self._wrap(manager, one) for one in await manager.submit_many(submissions)]
+        async def submit(manager: TaskManager) -> list[SyncHandle[R] | TapescopeError]:
+            if not return_exceptions:
+                return [self._wrap(manager, one) for one in await manager.submit_many(submissions)]
+            made = await manager.submit_many(submissions, return_exceptions=True)
+            return [
+                one if isinstance(one, TapescopeError) else self._wrap(manager, one) for one in made
+            ]
 
         return self._door.call(submit)
 

@@ -230,11 +230,18 @@ class Recording(TaskStore):
         return await self.history.noted(call, super().claim_if_pending(task, owner, lease))
 
     async def claim_due(
-        self, owner: str, ops: Collection[str], limit: int, lease: float
+        self,
+        owner: str,
+        ops: Collection[str],
+        limit: int,
+        lease: float,
+        *,
+        queues: Collection[str] | None = None,
     ) -> list[Claim]:
         """``TaskStore.claim_due``, noted; and so is each of its claims, once it is told of."""
         order = self.history.make_order("claim", owner, limit)
-        return await self.history.ordered(order, super().claim_due(owner, ops, limit, lease))
+        claiming = super().claim_due(owner, ops, limit, lease, queues=queues)
+        return await self.history.ordered(order, claiming)
 
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         return RecordedLeases(core, lambda: self.history)

@@ -20,7 +20,13 @@ from uuid import uuid4
 from tapescope.clock import Clock
 from tapescope.codec import decode
 from tapescope.model.audit import AuditPage, AuditRule
-from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
+from tapescope.model.backlog import (
+    Backlog,
+    BacklogCount,
+    count_backlog,
+    find_served,
+    list_counts,
+)
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
 from tapescope.model.messages import InboxRow, SendAnswer, SendRow, Untaken
@@ -317,7 +323,8 @@ class MemoryBackend(StoreBackend):
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
         startable = self._find_startable()
-        for record in islice((one for one in due if startable(one.task)), order.limit):
+        mine = (one for one in due if startable(one.task) and order.takes(one.task))
+        for record in islice(mine, order.limit):  # slots know no queues: they were asked first
             attempt = record.task.attempt + 1
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
@@ -336,10 +343,13 @@ class MemoryBackend(StoreBackend):
         since = self._context.clock.now() - within
         return [one for one, at in self._ops.values() if at > since]
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         now = self._context.clock.now()
         told = self._workers.get(owner) or WorkerState(owner, since_us=now)
-        self._workers[owner] = replace(told, ops=tuple(ops), heard_us=now)
+        taken = None if queues is None else tuple(queues)
+        self._workers[owner] = replace(told, ops=tuple(ops), queues=taken, heard_us=now)
         self._lives_until[owner] = now + lease
 
     async def forget_worker(self, owner: str) -> None:
@@ -388,9 +398,10 @@ class MemoryBackend(StoreBackend):
         ops = sorted(op for op in self._pauses if op > after)
         return [self._pauses[op] for op in ops[:limit]]
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
         startable = self._find_startable()
-        waiting = [record.task for record in self._pending_of(ops)]
+        pending = (record.task for record in self._pending_of(ops))
+        waiting = [task for task in pending if queues is None or task.queue in queues]
         return min((task.run_us for task in waiting if startable(task)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
@@ -581,6 +592,7 @@ class MemoryBackend(StoreBackend):
             workers=Counter(op for one in living for op in one.ops),
             registered={one.op: one.timeout for one, at in self._ops.values() if at > since},
             paused=self._pauses,
+            served=find_served((one.ops, one.queues) for one in living),
         )
 
     # --- maintenance ------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
@@ -164,13 +164,22 @@ class JudgedManager(TaskManager):
         drain: float | None = None,
         work: bool | None = None,
         engine: Engine | str | None = None,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """``TaskManager.reconfigure``, but for another store: raises ``BadSetting`` for that."""
         if store is not None:
             raise BadSetting(
                 "store", store, "None: the manager is judged on the one it was made with"
             )
-        super().reconfigure(max_running=max_running, drain=drain, work=work, engine=engine)
+        super().reconfigure(
+            max_running=max_running,
+            drain=drain,
+            work=work,
+            engine=engine,
+            work_ops=work_ops,
+            queues=queues,
+        )
 
     def _attach_clock(self) -> None:
         if self.clock is not None:

@@ -81,7 +81,9 @@ SELECT z.*,
        CASE WHEN slot NOT IN (7, 13, 17, 19, 23, 29, 37) AND status = 'pending' AND r >= 90
             THEN 1 ELSE 0 END AS in_a_year,
        CASE WHEN slot IN (29, 37) THEN nth % 5 - 2 WHEN r IN (90, 91) THEN i / 100 % 5 + 5
-            WHEN r = 92 THEN 9 ELSE 0 END AS priority
+            WHEN r = 92 THEN 9 ELSE 0 END AS priority,
+       CASE WHEN slot IN (29, 37) THEN CASE nth % 2 WHEN 0 THEN 'mail' ELSE 'default' END
+            WHEN i % 10 = 5 THEN 'q' || i ELSE 'default' END AS queue
   FROM (SELECT y.*,
                CASE WHEN slot = 7 AND nth % 5 = 0 THEN 'pending'
                     WHEN slot = 7 AND nth % 5 = 1 THEN 'running'
@@ -105,7 +107,8 @@ owner alone to run. One of a rare kind stands at its slot in each twentieth of t
 of its own (7), run by ``me`` (13), with a lease that is over (17), for one owner alone to run (19),
 to be cancelled (23), due (29), and with a final while it is pending, every second one (37). What is
 due of these two ops has five priorities, and before it by their priority stand as many tasks that
-are due in a year as the store is big.
+are due in a year as the store is big; every second one is in a queue of its own. Of ``op5`` each
+task is in another queue.
 
 Besides as many tasks are parked on one concurrency key, and as many more on a key each; these are
 to be cancelled with a parent each, which runs, waits, or has ended otherwise. All these keys are
@@ -114,7 +117,8 @@ full, and those of one task each are to be looked at."""
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code, priority, tags, parent_id, unique_key, engine)
+                   cancel_requested_at, error_code, priority, tags, parent_id, unique_key, engine,
+                   queue)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
        CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
@@ -126,7 +130,9 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
        CASE status WHEN 'failed' THEN 'exception' END, priority,
        CASE slot WHEN 7 THEN '["few","many"]' ELSE '["many"]' END,
        {few_or_many}, 'unique' || i,
-       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END
+       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 AND slot NOT IN (29, 37)
+            THEN 'elsewhere' ELSE '' END,
+       queue
   FROM kinds ORDER BY i;
 
 INSERT INTO tasks (task_id, op, params, created_at, run_at, priority, concurrency_key, parked_at)

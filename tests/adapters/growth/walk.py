@@ -300,6 +300,11 @@ async def _walk_backlog(store: TaskStore, work: Work) -> None:
             await store.backend.fold_backlog()
     with work.verb("tell_worker"):
         await store.ops.tell("me", ["op5"], 60)
+    with work.verb("tell_worker of some queues"):
+        await store.ops.tell("me", ["soon", "later"], 60, queues=["bulk"])
+    with work.verb("the backlog with queues that nobody takes"):
+        read = await store.backlog.read(max_age=60)
+    assert [one.unserved for one in read.ops if one.op == "soon"] == [("default", "mail")]
     with work.verb("forget_worker"):
         await store.ops.forget("me")
 
@@ -345,6 +350,18 @@ async def _walk_claims(store: TaskStore, work: Work) -> None:
             await store.next_due(ops)
         with work.verb(f"claim_due {name}"):
             await store.claim_due("worker", ops, 3, 60)
+    many = [f"op{n}" for n in range(10)]
+    queued = {
+        "from a queue of which few are due": (["soon"], ["mail"]),
+        "from queues that are empty, beside many": (["op5"], ["default", "mail"]),
+        "from the queues of many ops, many due": (many, ["bulk", "default", "mail"]),
+        "from a queue with bad rows": (["broken"], ["mail"]),
+    }
+    for name, (ops, queues) in queued.items():
+        with work.verb(f"next_due {name}"):
+            await store.next_due(ops, queues=queues)
+        with work.verb(f"claim_due {name}"):
+            await store.claim_due("worker", ops, 3, 60, queues=queues)
 
 
 async def _walk_slots(store: TaskStore, work: Work) -> None:

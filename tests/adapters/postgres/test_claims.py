@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -221,13 +221,14 @@ async def test_idle_looks_write_nothing(postgres_url: str) -> None:
     assert (before, after, then, left) == (0, 0, 1, 0)
 
 
-async def read_by_a_claim(raw: Session, number: int) -> tuple[int, int]:
+async def read_by_a_claim(raw: Session, number: int, queues: Sequence[str]) -> tuple[int, int]:
     """Index entries and whole rows that a claim of 10 of three ops reads in a session."""
     async with raw.transaction():
         claimed = await raw.fetchval(
-            "SELECT claim_due('lane', $1, 'me', 'me', '{ended,other,work}', 10, 60000000, 1,"
+            "SELECT claim_due('lane', $1, 'me', 'me', $2::text[], 10, 60000000, 1,"
             " '{\"attempt\":', '}', false)",
             number,
+            ["ended", "other", "work", *queues],
         )
         entries = await raw.fetchval(
             "SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_stat_user_indexes"
@@ -241,26 +242,34 @@ async def read_by_a_claim(raw: Session, number: int) -> tuple[int, int]:
     return int(entries), int(scanned)
 
 
-async def test_a_claim_reads_no_more_than_it_takes(postgres_url: str) -> None:
-    """Of fifty thousand that wait or have ended it reads few, with or without statistics."""
+@pytest.mark.parametrize("queues", [[], ["/default", "/mail"]])
+async def test_a_claim_reads_no_more_than_it_takes(
+    postgres_url: str, queues: Sequence[str]
+) -> None:
+    """Of fifty thousand that wait or have ended it reads few, with or without statistics; from all
+    queues, and from some."""
     read: list[tuple[int, int]] = []
     async with PostgresStore(postgres_url) as store, session(postgres_url) as early:
         await create(store, 30, "work")
         await early.execute("ANALYZE tasks")
-        await read_by_a_claim(early, 1)  # its plans are made while the table is small, and kept
+        await read_by_a_claim(
+            early, 1, queues
+        )  # its plans are made while the table is small, and kept
         await create(store, 3_000, "ended")
-        while claims := await store.claim_due(ME, ["ended"], 1_000, 60):
+        taken = ["default"] if queues else None
+        while claims := await store.claim_due(ME, ["ended"], 1_000, 60, queues=taken):
             finishes = (store.finish_if_running(c.attempt, FinalEvent.succeeded()) for c in claims)
             await asyncio.gather(*finishes)
+        await early.execute("ANALYZE tasks")  # as a server may do meanwhile: few wait, of many
         await early.execute(
             "INSERT INTO tasks (task_id, op, created_at, run_at) SELECT gen_random_uuid(),"
             " CASE WHEN n % 10 = 0 THEN 'unasked' ELSE 'work' END, 1, abs(hashint4(n))"
             " FROM generate_series(1, 50000) AS n"
         )
-        read.append(await read_by_a_claim(early, 2))
+        read.append(await read_by_a_claim(early, 2, queues))
         await early.execute("VACUUM ANALYZE tasks")
         async with session(postgres_url) as late:
-            read.append(await read_by_a_claim(late, 3))
+            read.append(await read_by_a_claim(late, 3, queues))
 
     assert [scanned for _, scanned in read] == [0, 0]
     assert all(10 <= entries < 500 for entries, _ in read), read

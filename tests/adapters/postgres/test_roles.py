@@ -133,6 +133,7 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
                 cancel_with_parent=True,
                 unique_key="u",
                 concurrency_key="c",
+                queue="q",
             )
             await store.create_within(raw, new)
         await store.create_within(raw, NewTask(new_task_id(), "x", engine="temporal"))

@@ -22,6 +22,7 @@ from tests.mutants.table import (
     order,
     pauses,
     postgres,
+    queues,
     run,
     schedules,
     shell,
@@ -53,6 +54,7 @@ def _by_name() -> dict[str, Guard]:
         messages,
         limits,
         engines,
+        queues,
         telemetry,
         testing,
     )

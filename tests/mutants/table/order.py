@@ -79,7 +79,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "order.flush_postgres",
         "A new task is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), c.tags", "0, c.tags"),
+        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), ", "0, "),
         f"{_SUITE}::TestPostgres::{_FIRST}",
         on="postgresql",
     ),

@@ -109,8 +109,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A worker that tells anew that it lives drains on, in memory",
         Edit(
             f"{TAPESCOPE}/testing/_memory.py",
-            "replace(told, ops=tuple(ops), heard_us=now)",
-            "replace(told, ops=tuple(ops), heard_us=now, drain=None)",
+            "replace(told, ops=tuple(ops), queues=taken, heard_us=now)",
+            "replace(told, ops=tuple(ops), queues=taken, heard_us=now, drain=None)",
         ),
         f"{_SUITE}::TestMemory::{_DRAIN}",
         on="memory",
@@ -129,9 +129,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "What was claimed before a pause, and whose reply was lost, is handed out after it",
         Edit(
             f"{POSTGRES}/sql/functions/claim_due.sql",
-            "    x_ops := list_claimable(x_owner, x_ops);\n",
-            "    x_ops := list_claimable(x_owner, x_ops);\n"
-            "    IF cardinality(x_ops) = 0 THEN RETURN NULL; END IF;\n",
+            "    IF cardinality(x_queues) = 0 THEN\n",
+            "    IF cardinality(x_ops) = 0 THEN RETURN NULL; END IF;\n"
+            "    IF cardinality(x_queues) = 0 THEN\n",
         ),
         "tests/adapters/postgres/test_claims.py::"
         "test_claims_whose_reply_was_lost_are_told_though_the_op_is_paused_since",

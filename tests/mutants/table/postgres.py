@@ -857,10 +857,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_passes",
         "A task that a session holds keeps no worker waiting",
-        Edit(
-            _CLAIM_DUE,
-            "                   FOR NO KEY UPDATE SKIP LOCKED) d;",
-            "                   FOR NO KEY UPDATE) d;",
+        (
+            Edit(_CLAIM_DUE, "FOR NO KEY UPDATE SKIP LOCKED) a\n", "FOR NO KEY UPDATE) a\n"),
+            Edit(_CLAIM_DUE, "FOR NO KEY UPDATE SKIP LOCKED) b) d;", "FOR NO KEY UPDATE) b) d;"),
         ),
         "tests/adapters/postgres/test_claims.py::test_row_that_a_session_holds_keeps_no_other[claim_due]",
         on=_ON,
@@ -868,10 +867,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_locks",
         "Two workers never claim one task",
-        Edit(
-            _CLAIM_DUE,
-            "                   FOR NO KEY UPDATE SKIP LOCKED) d;",
-            "                   ) d;",
+        (
+            Edit(_CLAIM_DUE, "FOR NO KEY UPDATE SKIP LOCKED) a\n", ") a\n"),
+            Edit(_CLAIM_DUE, "FOR NO KEY UPDATE SKIP LOCKED) b) d;", ") b) d;"),
         ),
         "tests/adapters/postgres/test_claims.py::test_row_that_a_session_holds_keeps_no_other[claim_due]",
         on=_ON,
@@ -881,8 +879,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A worker is given no task before it is due",
         Edit(
             _CLAIM_DUE,
-            "AND t.op = share.op AND t.engine = '' AND t.priority = level AND t.run_at <= now\n",
-            "AND t.op = share.op AND t.engine = '' AND t.priority = level\n",
+            "AND t.op = share.op\n"
+            "                               AND t.priority = level AND t.run_at <= now AND t.id",
+            "AND t.op = share.op\n                               AND t.priority = level AND t.id",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_due_tasks_are_claimed_the_longest_due_first",
         on=_ON,
@@ -909,7 +908,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_singly_passes",
         "Neither does a bad row have a worker wait for one that a session holds",
-        Edit(f"{_FUNCTIONS}/claim_singly.sql", " FOR NO KEY UPDATE SKIP LOCKED"),
+        (
+            Edit(
+                f"{_FUNCTIONS}/claim_singly.sql",
+                " FOR NO KEY UPDATE SKIP LOCKED) AS others",
+                ") AS others",
+            ),
+            Edit(
+                f"{_FUNCTIONS}/claim_singly.sql",
+                " FOR NO KEY UPDATE SKIP LOCKED) AS of_queue",
+                ") AS of_queue",
+            ),
+        ),
         "tests/adapters/postgres/test_claims.py::test_bad_row_beside_one_that_is_held",
         on=_ON,
     ),
@@ -1111,7 +1121,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             f"{_SQL}/functions/claim_due.sql",
             "ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f",
-            "ORDER BY d.run_at LIMIT x_limit) f",
+            "ORDER BY d.run_at LIMIT x_limit - cardinality(picked)) f",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_of_those_due_at_once_the_first_goes_first_whatever_its_op",
         on=_ON,

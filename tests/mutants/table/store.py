@@ -842,7 +842,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "What an earlier call claimed, and this one is not for, is given back",
         Edit(
             _CLAIMS,
-            "        wanted = [claim for claim in held if claim.task.op in ops][:limit]\n",
+            "        wanted = [claim for claim in held if order.takes(claim.task)][:limit]\n",
             "        wanted = held\n",
         ),
         "tests/adapters/postgres/test_claims.py::test_claims_that_are_no_longer_wanted_are_released",

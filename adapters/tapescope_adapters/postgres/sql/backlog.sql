@@ -1,6 +1,6 @@
 -- name: read_backlog
--- See the functions. What is paused is asked anew each time.
-SELECT read_backlog($1::bigint, $2::boolean) AS facts, read_pauses() AS paused;
+-- See the functions. What is paused, and which queues no worker takes, is asked anew each time.
+SELECT read_backlog($1::bigint, $2::boolean) AS facts, read_pauses() AS paused, read_unserved() AS unserved;
 
 -- name: recount_backlog
 -- The numbers that are kept beside a count of the tasks: see the function.

@@ -1,28 +1,31 @@
 -- name: register_ops
 -- What a worker can run, in place of what was said of these ops before.
 -- Differs from the SQLite version in that the database's clock says when.
-INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, told_at)
-SELECT o.op, o.timeout_s, o.retries, o.priority, o.max_concurrent, now_us()
+INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, told_at)
+SELECT o.op, o.timeout_s, o.retries, o.priority, o.max_concurrent, o.queue, o.max_waiting, now_us()
   FROM ROWS FROM (unnest($1::text[]), unnest($2::text[]::double precision[]), unnest($3::text[]::integer[]),
-                  unnest($4::text[]::smallint[]), unnest($5::text[]::integer[]))
-       AS o(op, timeout_s, retries, priority, max_concurrent)
+                  unnest($4::text[]::smallint[]), unnest($5::text[]::integer[]), unnest($6::text[]),
+                  unnest($7::text[]::integer[]))
+       AS o(op, timeout_s, retries, priority, max_concurrent, queue, max_waiting)
     ON CONFLICT (op) DO UPDATE
    SET timeout_s = excluded.timeout_s, retries = excluded.retries, priority = excluded.priority,
-       max_concurrent = excluded.max_concurrent, told_at = excluded.told_at;
+       max_concurrent = excluded.max_concurrent, queue = excluded.queue, max_waiting = excluded.max_waiting,
+       told_at = excluded.told_at;
 
 -- name: read_ops
 -- The ops that a worker told of within the last so many microseconds.
-SELECT op, timeout_s, retries, priority, max_concurrent FROM ops WHERE told_at > (now_us() - $1::bigint);
+SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting FROM ops
+ WHERE told_at > (now_us() - $1::bigint);
 
 -- name: tell_worker
--- A worker lives, for so many microseconds, and can run these ops.
+-- A worker lives, for so many microseconds, and can run these ops, from these queues or from all.
 -- Differs from the SQLite version in that the database's clock says until when, and that the rows of those that are
 -- dead are deleted by read_backlog.
-INSERT INTO workers AS w (owner, until, ops, since, heard_at)
-VALUES ($1, now_us() + $2::bigint, $3::text[], now_us(), now_us())
+INSERT INTO workers AS w (owner, until, ops, queues, since, heard_at)
+VALUES ($1, now_us() + $2::bigint, $3::text[], $4::text[], now_us(), now_us())
     ON CONFLICT (owner) DO UPDATE
-   SET until = excluded.until, ops = excluded.ops, since = coalesce(w.since, excluded.since),
-       heard_at = excluded.heard_at;
+   SET until = excluded.until, ops = excluded.ops, queues = excluded.queues,
+       since = coalesce(w.since, excluded.since), heard_at = excluded.heard_at;
 
 -- name: forget_worker
 DELETE FROM workers WHERE owner = $1;
@@ -31,7 +34,7 @@ DELETE FROM workers WHERE owner = $1;
 -- Who works, by owner: the workers that told of themselves, and other owners of tasks that run, with how many they
 -- run. Those that run are read by their index, each page anew.
 SELECT b.owner, b.running, w.owner IS NOT NULL AS is_worker, coalesce(w.until > now_us(), true) AS alive,
-       w.ops, w.since, w.heard_at, w.drained_at, w.drained_by, w.drain_reason
+       w.ops, w.queues, w.since, w.heard_at, w.drained_at, w.drained_by, w.drain_reason
   FROM (SELECT a.owner, sum(a.n)::bigint AS running
           FROM (SELECT k.owner, 0::bigint AS n
                   FROM (SELECT l.owner FROM workers l WHERE l.owner > $1 ORDER BY l.owner LIMIT $2) k

@@ -162,6 +162,8 @@ CREATE TABLE ops (
     told_at        bigint           NOT NULL,
     priority       smallint         NOT NULL DEFAULT 0,
     max_concurrent integer,
+    queue          text             NOT NULL DEFAULT 'default',
+    max_waiting    integer,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 CREATE TRIGGER ops_change_slots AFTER UPDATE ON ops
@@ -234,6 +236,7 @@ CREATE TABLE schedules (
     revision   bigint           NOT NULL,
     priority   smallint,
     tags       text,
+    queue      text,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
@@ -290,14 +293,17 @@ CREATE TABLE tasks (
     parked_at           bigint,
     engine              text             NOT NULL DEFAULT '',
     confirm_at          bigint           NOT NULL DEFAULT 0,
+    queue               text             NOT NULL DEFAULT 'default',
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
+    CONSTRAINT tasks_queue_known CHECK (length(queue) >= 1 AND length(queue) <= 128),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_tags_are_a_list CHECK (tags IS JSON ARRAY),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (((op || '/') || queue) COLLATE "C", priority DESC, run_at, id) WHERE status = 'pending' AND engine = '';
 CREATE INDEX tasks_follow ON tasks (parent_id, task_id) WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
@@ -400,6 +406,7 @@ CREATE TABLE workers (
     drained_at   bigint,
     drained_by   text,
     drain_reason text,
+    queues       text[],
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 );
 
@@ -458,6 +465,7 @@ CREATE TABLE workers (
 --   read_final(body text) RETURNS json
 --   read_pauses() RETURNS text
 --   read_store_id() RETURNS text
+--   read_unserved() RETURNS text
 --   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs

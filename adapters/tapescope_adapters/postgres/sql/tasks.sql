@@ -185,8 +185,8 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
 -- A new task in a caller's transaction, unless its id or a key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent and keys are
--- named where there are such: a role that was granted its rights before there were any submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent, keys and a
+-- queue are named where there are such: a role that was granted its rights before there were any submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (

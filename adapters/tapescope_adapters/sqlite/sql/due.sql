@@ -5,21 +5,22 @@
 -- INDEXED BY: without statistics the planner may walk all that is pending, and sort it. IN with a LIMIT: in a join it
 -- may fill a filter with all that is pending. One row of JSON, for each row of a result is a step that must win the
 -- interpreter's lock.
--- Ops that are paused are left out, and all of them for an owner that drains.
+-- Ops that are paused are left out, and all of them for an owner that drains. For a worker of some queues what is
+-- marked so is part of it, and the index of the queues is walked in the place of the other one.
 -- Differs from the Postgres version in that it names no lock, and so need not take op after op.
-WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
-    SELECT o.value, t.priority, t.run_at
-      FROM json_each(:ops) AS o
+WITH RECURSIVE first(op, priority, run_at/*of queues: , queue*/) AS MATERIALIZED (
+    SELECT o.value, t.priority, t.run_at/*of queues: , q.value*/
+      FROM json_each(:ops) AS o/*of queues:  CROSS JOIN json_each(:queues) AS q*/
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''
+                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''/*of queues:  AND d.queue = q.value*/
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
      WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
        AND o.value NOT IN (SELECT p.op FROM pauses p)
      UNION ALL
-    SELECT f.op, t.priority, t.run_at
+    SELECT f.op, t.priority, t.run_at/*of queues: , f.queue*/
       FROM first f
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority < f.priority
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = ''/*of queues:  AND d.queue = f.queue*/ AND d.priority < f.priority
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
 ), level(priority) AS MATERIALIZED (
     SELECT DISTINCT f.priority FROM first f WHERE f.run_at <= :now
@@ -30,7 +31,7 @@ WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
                      CROSS JOIN tasks t
                      WHERE f.priority > l.priority AND f.run_at <= :now
                        AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                     WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority = f.priority
+                                     WHERE d.status = 'pending' AND d.op = f.op AND d.engine = ''/*of queues:  AND d.queue = f.queue*/ AND d.priority = f.priority
                                        AND d.run_at <= :now
                                      LIMIT :limit)
                      LIMIT :limit)) < :limit
@@ -41,7 +42,7 @@ SELECT json_group_array(id)
          CROSS JOIN tasks t
          WHERE f.run_at <= :now AND f.priority >= (SELECT priority FROM lowest)
            AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                         WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority = f.priority
+                         WHERE d.status = 'pending' AND d.op = f.op AND d.engine = ''/*of queues:  AND d.queue = f.queue*/ AND d.priority = f.priority
                            AND d.run_at <= :now
                          ORDER BY d.run_at, d.id LIMIT :limit)
          ORDER BY t.priority DESC, t.run_at, t.id LIMIT :limit);
@@ -75,23 +76,23 @@ SELECT (SELECT max(e.seq) FROM events e WHERE e.task = t.id), /*task*/ FROM task
 
 -- name: next_due
 -- When the next pending task of these ops is due that are not paused: the first task of each priority that waits,
--- or when the next concurrency key is to be looked at.
-WITH RECURSIVE first(op, priority, run_at) AS (
-    SELECT o.value, t.priority, t.run_at
-      FROM json_each(?) AS o
+-- or when the next concurrency key is to be looked at, whatever the queues of its tasks. Of queues as find_due.
+WITH RECURSIVE first(op, priority, run_at/*of queues: , queue*/) AS (
+    SELECT o.value, t.priority, t.run_at/*of queues: , q.value*/
+      FROM json_each(:ops) AS o/*of queues:  CROSS JOIN json_each(:queues) AS q*/
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''
+                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''/*of queues:  AND d.queue = q.value*/
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
      WHERE o.value NOT IN (SELECT p.op FROM pauses p)
      UNION ALL
-    SELECT f.op, t.priority, t.run_at
+    SELECT f.op, t.priority, t.run_at/*of queues: , f.queue*/
       FROM first f
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority < f.priority
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = ''/*of queues:  AND d.queue = f.queue*/ AND d.priority < f.priority
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
 )
 SELECT min(due_at)
   FROM (SELECT run_at AS due_at FROM first WHERE run_at < 253402300799999999
          UNION ALL
         SELECT (SELECT l.due_at FROM limit_looks l WHERE l.op = o.value ORDER BY l.due_at LIMIT 1)
-          FROM json_each(?) AS o WHERE o.value NOT IN (SELECT p.op FROM pauses p));
+          FROM json_each(:ops) AS o WHERE o.value NOT IN (SELECT p.op FROM pauses p));

@@ -1,21 +1,24 @@
 -- name: register_ops
 -- What a worker can run, in place of what was said of these ops before.
-INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, told_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :now FROM json_each(:ops) WHERE true
+INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, told_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, :now
+  FROM json_each(:ops) WHERE true
     ON CONFLICT (op) DO UPDATE
    SET timeout_s = excluded.timeout_s, retries = excluded.retries, priority = excluded.priority,
-       max_concurrent = excluded.max_concurrent, told_at = excluded.told_at;
+       max_concurrent = excluded.max_concurrent, queue = excluded.queue, max_waiting = excluded.max_waiting,
+       told_at = excluded.told_at;
 
 -- name: read_ops
 -- The ops that a worker told of since then.
-SELECT op, timeout_s, retries, priority, max_concurrent FROM ops WHERE told_at > ?;
+SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting FROM ops WHERE told_at > ?;
 
 -- name: tell_worker
--- A worker lives until then, and can run these ops.
-INSERT INTO workers (owner, until, ops, since, heard_at) VALUES (:owner, :until, :ops, :now, :now)
+-- A worker lives until then, and can run these ops, from these queues or from all.
+INSERT INTO workers (owner, until, ops, queues, since, heard_at)
+VALUES (:owner, :until, :ops, :queues, :now, :now)
     ON CONFLICT (owner) DO UPDATE
-   SET until = excluded.until, ops = excluded.ops, since = coalesce(since, excluded.since),
-       heard_at = excluded.heard_at;
+   SET until = excluded.until, ops = excluded.ops, queues = excluded.queues,
+       since = coalesce(since, excluded.since), heard_at = excluded.heard_at;
 
 -- name: forget_worker
 -- Differs from the Postgres version in that the rows of those that are dead are deleted here.
@@ -25,7 +28,7 @@ DELETE FROM workers WHERE owner = ? OR until < ?;
 -- Who works, by owner: the workers that told of themselves, and other owners of tasks that run, with how many they
 -- run. Those that run are read by their index, each page anew.
 SELECT b.owner, b.running, w.owner IS NOT NULL, coalesce(w.until > :now, true),
-       w.ops, w.since, w.heard_at, w.drained_at, w.drained_by, w.drain_reason
+       w.ops, w.queues, w.since, w.heard_at, w.drained_at, w.drained_by, w.drain_reason
   FROM (SELECT a.owner AS owner, sum(a.n) AS running
           FROM (SELECT k.owner AS owner, 0 AS n
                   FROM (SELECT l.owner FROM workers l WHERE l.owner > :after ORDER BY l.owner LIMIT :limit) AS k

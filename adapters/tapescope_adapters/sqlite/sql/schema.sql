@@ -187,7 +187,7 @@ CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER,
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
 CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent ON ops
@@ -273,7 +273,7 @@ CREATE TABLE schedules (
     last_task  TEXT,
     created_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL
-, priority INTEGER, tags TEXT) STRICT, WITHOUT ROWID;
+, priority INTEGER, tags TEXT, queue TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
@@ -311,7 +311,8 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default'
+    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -319,6 +320,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending' AND engine = '';
 CREATE INDEX tasks_follow ON tasks (parent_id, task_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
@@ -621,6 +623,6 @@ END;
 CREATE TABLE workers (
     owner TEXT    NOT NULL,
     until INTEGER NOT NULL,
-    ops   TEXT    NOT NULL, since INTEGER, heard_at INTEGER, drained_at INTEGER, drained_by TEXT, drain_reason TEXT,
+    ops   TEXT    NOT NULL, since INTEGER, heard_at INTEGER, drained_at INTEGER, drained_by TEXT, drain_reason TEXT, queues TEXT,
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 ) WITHOUT ROWID;

@@ -3,12 +3,12 @@
 -- consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, unique_key,
-                   concurrency_key, parked_at, engine, created_at)
+                   concurrency_key, parked_at, engine, queue, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       iif(v.column16 IS NULL, coalesce(v.column8, v.column18), 253402300799999999), v.column9,
-       min(coalesce(v.column8, v.column18) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
+       iif(v.column16 IS NULL, coalesce(v.column8, v.column19), 253402300799999999), v.column9,
+       min(coalesce(v.column8, v.column19) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
        v.column14, v.column15, v.column16,
-       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column18)), v.column17, v.column18
+       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column19)), v.column17, v.column18, v.column19
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -215,12 +215,12 @@ SELECT /*task*/ FROM tasks
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine,
+                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
                    created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
        iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :tags, :parent_id,
        :cancel_with_parent, :unique_key, :concurrency_key,
-       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :now
+       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :queue, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
    AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
    AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open

@@ -117,6 +117,12 @@ def list_schedules(
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--queue",
+    metavar="NAME",
+    help="Which workers take them: those of this queue, and those of all. Default: as the op has "
+    "it.",
+)
+@click.option(
     "--tag",
     "tags",
     multiple=True,
@@ -151,6 +157,7 @@ def add(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    queue: str | None,
     tags: tuple[str, ...],
     catch_up: CatchUp,
     overlap: Overlap,
@@ -168,6 +175,7 @@ def add(
         retries=retries,
         priority=priority,
         tags=tags,
+        queue=queue,
     )
     settings: dict[str, Any] = {
         "cron": cron,

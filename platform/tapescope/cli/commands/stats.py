@@ -43,6 +43,7 @@ _NO_WORKER: Final = "No worker has registered it in the last week. Is its name r
 _PIPED: Final = (
     *("op", "due", "oldest_due", "scheduled", "retrying", "running", "oldest_running", "workers"),
     *("submitted", "succeeded", "failed", "cancelled", "paused_at", "paused_by", "pause_reason"),
+    "unserved",
 )
 
 
@@ -86,9 +87,16 @@ def _print_on_terminal(backlog: Backlog) -> None:
 def _print_notes(alone: Sequence[OpBacklog]) -> None:
     if alone:
         print_line("")
-        rows = [(one.op, _ENDED_WORKERS if one.registered else _NO_WORKER) for one in alone]
+        rows = [(one.op, _tell_why(one)) for one in alone]
         columns = (Column("no worker for", shrinks_to=16), Column("why", wraps=True))
         print_table(columns, rows, terminal=True)
+
+
+def _tell_why(one: OpBacklog) -> str:
+    if one.unserved:
+        names = ", ".join(one.unserved)
+        return f"No worker takes its queue {names}. Start one for it, or for all queues."
+    return _ENDED_WORKERS if one.registered else _NO_WORKER
 
 
 def _print_pauses(pauses: Sequence[Pause]) -> None:
@@ -128,7 +136,11 @@ def _piped_row(one: OpBacklog) -> tuple[str, ...]:
     )
     pause = one.paused
     stopped = ("", "", "") if pause is None else (format_time(pause.at_us), pause.by, pause.reason)
-    return (one.op, *("" if n is None else str(n) for n in (*numbers, *stopped)))
+    return (
+        one.op,
+        *("" if n is None else str(n) for n in (*numbers, *stopped)),
+        " ".join(one.unserved),
+    )
 
 
 def _format_age(seconds: float | None) -> str:

@@ -42,6 +42,11 @@ __all__ = ["submit"]
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--queue",
+    metavar="NAME",
+    help="Which workers take it: those of this queue, and those of all. Default: as the op has it.",
+)
+@click.option(
     "--tag",
     "tags",
     multiple=True,
@@ -84,6 +89,7 @@ def submit(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    queue: str | None,
     tags: tuple[str, ...],
     delay: float | None,
     run_at: str | None,
@@ -111,6 +117,7 @@ def submit(
         tags=tags,
         unique_key=unique_key,
         concurrency_key=concurrency_key,
+        queue=queue,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

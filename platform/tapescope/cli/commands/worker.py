@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -39,6 +40,20 @@ _log = Logger("tapescope")
 )
 @app_dir_option
 @click.option(
+    "--op",
+    "ops",
+    multiple=True,
+    metavar="NAME",
+    help="Take tasks of this op alone; may be given several times. Default: of all of its ops.",
+)
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="NAME",
+    help="Take tasks from this queue alone; may be given several times. Default: from all.",
+)
+@click.option(
     "--max-running",
     type=WHOLE_NUMBER,
     metavar="N",
@@ -60,6 +75,8 @@ def worker(
     *,
     app: str,
     app_dir: Path | None,
+    ops: tuple[str, ...],
+    queues: tuple[str, ...],
     max_running: int | None,
     metrics_port: int | None,
     metrics_host: str,
@@ -90,6 +107,7 @@ def worker(
             work=True,
             engine=find_named_engine(engine),
         )
+        _choose(manager, ops, queues)
         start_service_log(log_format, level)
         if listener.readers and manager.telemetry is not Telemetry.shared():
             _log.warning("The app gave its manager its own telemetry, which is not scraped.")
@@ -99,12 +117,25 @@ def worker(
     return 0
 
 
+def _choose(manager: TaskManager, ops: Sequence[str], queues: Sequence[str]) -> None:
+    """Have the manager take tasks of these ops and queues alone. Raises a usage error."""
+    if unknown := sorted(set(ops) - set(manager.ops)):
+        has = ", ".join(manager.ops) or "none"
+        raise click.BadParameter(
+            f"{', '.join(unknown)} is not an op of the program, which has: {has}",
+            param_hint="--op",
+        )
+    manager.reconfigure(work_ops=ops or None, queues=queues or None)
+
+
 async def _work(manager: TaskManager) -> None:
     """Open, work until a signal comes, and close."""
     signals = EndSignals()
     if await signals.race(manager.open()):  # else the store is away, and is waited for no more
-        ops = ", ".join(manager.ops)
-        _log.info("Worker %s on %s: %s", manager.owner, manager.store.name, ops)
+        told = ", ".join(manager.work_ops)
+        if manager.queues is not None:
+            told += f"; from the queues {', '.join(manager.queues)}"
+        _log.info("Worker %s on %s: %s", manager.owner, manager.store.name, told)
     await signals.wait()
     _log.info("Draining: no more tasks are started; a second signal skips the wait.")
     await signals.close(manager.aclose())

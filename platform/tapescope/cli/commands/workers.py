@@ -31,7 +31,12 @@ _COLUMNS: Final = (
     Column("heard"),
     Column("ops", shrinks_to=8),
 )
-_WIDE: Final = ("owner", "state", "running", "since", "heard", "ops", "drained_by", "reason")
+_QUEUES: Final = Column("queues", shrinks_to=8)
+"""Beside the others where a worker takes tasks from some queues alone."""
+_WIDE: Final = (
+    *("owner", "state", "running", "since", "heard", "ops", "drained_by", "reason"),
+    "queues",
+)
 _NAMED: Final = 5
 """Owners that are named where a beginning is that of many."""
 
@@ -168,7 +173,12 @@ def _print_workers(page: WorkerPage, *, wide: bool) -> None:
         print_table(tuple(map(Column, _WIDE)), rows, terminal=terminal, wide=True)
     else:
         now = now_us()
-        print_table(_COLUMNS, [_row(one, now) for one in page.workers], terminal=True)
+        rows = [_row(one, now) for one in page.workers]
+        if any(one.queues is not None for one in page.workers):
+            told = [(*row, _name_queues(one)) for row, one in zip(rows, page.workers, strict=True)]
+            print_table((*_COLUMNS, _QUEUES), told, terminal=True)
+        else:
+            print_table(_COLUMNS, rows, terminal=True)
     if not terminal:
         return
     if any(not one.alive for one in page.workers):
@@ -199,7 +209,15 @@ def _wide_row(one: WorkerState) -> tuple[str, ...]:
         *(format_optional_time(one.since_us) or "", format_optional_time(one.heard_us) or ""),
         " ".join(one.ops),
         *("" if drain is None else drain.by or "", "" if drain is None else drain.reason),
+        _name_queues(one),
     )
+
+
+def _name_queues(one: WorkerState) -> str:
+    """The queues that it takes tasks from; one that takes all names none."""
+    if one.queues is not None:
+        return " ".join(one.queues)
+    return "all" if one.is_worker else ""
 
 
 def _name(one: WorkerState) -> str:

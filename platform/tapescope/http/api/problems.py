@@ -120,6 +120,7 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.InboxFull: _CONFLICT,
     errors.MessageTooLarge: _BY_CALLER,
     errors.MessageConflict: _CONFLICT,
+    errors.OpFull: ErrorRow(429, retry_after=1),
     errors.OpNotRegistered: _CONFLICT,
     errors.CannotListen: _OWN,
     errors.BlockingCallOnLoop: _OWN,

@@ -215,7 +215,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "The body is not said to be JSON",
         421: "Without tokens this machine alone is answered",
         422: "A value that it cannot have",
-        429: "Too many tasks wait to be submitted; Retry-After says when to ask again",
+        429: "Too many tasks wait to be submitted, or to be begun of this op; Retry-After says "
+        "when to ask again",
         503: "The store cannot be used, or the server is full or about to stop",
     }
     schema = {"schema": _refer(schemas.Problem)}
@@ -327,6 +328,7 @@ async def submit(
         retries=body.retries,
         priority=body.priority,
         tags=body.tags,
+        queue=body.queue,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,

@@ -89,6 +89,7 @@ async def add_schedule(
             retries=body.retries,
             priority=body.priority,
             tags=body.tags,
+            queue=body.queue,
         )
         schedule, added = await manager.schedules.ensure(
             body.name,

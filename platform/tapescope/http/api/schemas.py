@@ -141,6 +141,7 @@ class TaskRow(_Shape):
         str | None,
         Field(description="What brings it to a worker; null: workers claim it themselves."),
     ]
+    queue: Annotated[str, Field(description="Which workers take it.", examples=["default"])]
     idempotency_key: str | None
     unique_key: Annotated[
         str | None, Field(description="No other task of its op with it is open beside it.")
@@ -403,6 +404,10 @@ class WorkerRow(_Shape):
     since: Time | None
     heard: Time | None
     drain: Drain | None
+    queues: Annotated[
+        list[str] | None,
+        Field(description="The queues that it takes tasks from; null: from all."),
+    ]
 
 
 class Workers(_Shape):
@@ -439,6 +444,10 @@ class OpStats(_Shape):
     running: int
     oldest_running: float | None
     workers: int
+    unserved: Annotated[
+        list[str],
+        Field(description="Queues in which a task is due and that none of the workers takes."),
+    ]
     registered: bool
     timeout: float | None
     succeeded: int
@@ -499,6 +508,7 @@ class ScheduleRow(_Shape):
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
     priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
     tags: Annotated[list[str], Field(description="Of its tasks.")]
+    queue: Annotated[str | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -591,6 +601,9 @@ class SubmitBody(_Body):
             description="Of its op no more tasks with this key run at once, over the whole store, "
             "than the op has slots. Default: that of all without one."
         ),
+    ] = None
+    queue: Annotated[
+        str | None, Field(description="Which workers take it. Default: as the op has it.")
     ] = None
 
 
@@ -693,6 +706,9 @@ class ScheduleBody(_Body):
         int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
     tags: Tags = []
+    queue: Annotated[str | None, Field(description="Of its tasks. Default: as the op has it.")] = (
+        None
+    )
 
 
 class AuditBody(_Body):

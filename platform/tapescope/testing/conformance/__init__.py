@@ -44,6 +44,7 @@ try:
                 "ops",
                 "order",
                 "pauses",
+                "queues",
                 "races",
                 "reading",
                 "schedules",
@@ -73,6 +74,7 @@ try:
     from tapescope.testing.conformance.ops import OpsConformance
     from tapescope.testing.conformance.order import OrderConformance
     from tapescope.testing.conformance.pauses import PausesConformance
+    from tapescope.testing.conformance.queues import QueuesConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
@@ -106,6 +108,7 @@ __all__ = [
     "OpsConformance",
     "OrderConformance",
     "PausesConformance",
+    "QueuesConformance",
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
@@ -137,6 +140,7 @@ class StoreConformance(
     SlotsConformance,
     PausesConformance,
     EnginesConformance,
+    QueuesConformance,
     SchedulesConformance,
     MessagesConformance,
     BacklogConformance,

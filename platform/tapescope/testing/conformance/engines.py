@@ -20,16 +20,38 @@ ENGINE = "elsewhere"
 class EnginesConformance(StoreSuite):
     """Tasks that an engine brings to a worker: no claim of due tasks takes one."""
 
-    async def test_a_claim_of_due_tasks_leaves_them(self, store: TaskStore) -> None:
+    @pytest.mark.parametrize("queues", [None, ["default"]])
+    async def test_a_claim_of_due_tasks_leaves_them(
+        self, store: TaskStore, queues: list[str] | None
+    ) -> None:
         """Of one op and of each priority every second task has an engine."""
         made = [await _create(store, None if n % 2 else ENGINE, priority=n // 4) for n in range(8)]
         own = [task for task in made if task.engine is None]
-        claims = await store.claim_due(OWNER, OPS, 10, LEASE)
+        claims = await store.claim_due(OWNER, OPS, 10, LEASE, queues=queues)
 
         assert {claim.task.task_id for claim in claims} == {task.task_id for task in own}
         assert [claim.task.engine for claim in claims] == [None] * 4
-        assert await store.claim_due(OWNER, OPS, 10, LEASE) == []
-        assert await store.next_due(OPS) is None
+        assert await store.claim_due(OWNER, OPS, 10, LEASE, queues=queues) == []
+        assert await store.next_due(OPS, queues=queues) is None
+
+    async def test_it_has_no_queue_of_its_own(self, store: TaskStore) -> None:
+        """Its engine brings it to any worker of its op: a queue is refused, and nothing created."""
+        _require_engines(store)
+        with pytest.raises(BadSetting, match="beside an engine"):
+            await store.create(NewTask(new_task_id(), OPS[0], engine=ENGINE, queue="mail"))
+
+        assert (await store.list()).tasks == ()
+
+    async def test_it_waits_in_no_queue_for_a_worker(self, store: TaskStore) -> None:
+        """A queue that no worker takes is not told of for what an engine brings."""
+        await _create(store, ENGINE)
+        await store.ops.tell(OWNER, OPS, LEASE, queues=["mail"])
+        before = await store.backlog.read(max_age=0)
+        await _create(store, None)
+        after = await store.backlog.read(max_age=0)
+
+        told = [[one.unserved for one in read.ops if one.op == OPS[0]] for read in (before, after)]
+        assert told == [[()], [("default",)]]
 
     async def test_it_is_claimed_by_its_id(self, store: TaskStore) -> None:
         """As the engine's own worker does, and its row says what it is of, whoever reads it."""

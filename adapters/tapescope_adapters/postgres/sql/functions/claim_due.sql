@@ -5,6 +5,11 @@
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
 -- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
 -- Parked tasks are given the slots of their keys that are free, and are due then.
+-- What begins with a slash among x_ops is a queue that tasks are taken from; older versions send none, and take from all.
+-- All of them, as the queue NULL, are a look of its own, in the index that knows no queues, so that a worker which takes
+-- all pays nothing for how many there are. Of one queue the look is in an index of its own, by an expression: no plan can
+-- take the other index for it, and walk the other queues. No sorting: an index that has the order is walked as far as it is
+-- asked for, whatever the statistics say.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
     x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
@@ -13,10 +18,12 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_sort = off
 AS $$
 DECLARE
     now      bigint;
     stored   json;
+    x_queues text[];
     levels   smallint[];
     level    smallint;
     share    record;
@@ -29,20 +36,36 @@ DECLARE
     news     text;
 BEGIN
     now := now_us();
-    x_ops := list_claimable(x_owner, x_ops);
+    x_queues := ARRAY(SELECT substr(o.op, 2) FROM unnest(x_ops) AS o(op) WHERE o.op LIKE '/%');
+    x_ops := list_claimable(x_owner, ARRAY(SELECT o.op FROM unnest(x_ops) AS o(op) WHERE o.op NOT LIKE '/%'));
+    IF cardinality(x_queues) = 0 THEN
+        x_queues := '{NULL}';
+    END IF;
     PERFORM admit_parked(x_ops, x_limit);
     -- Of each op the first task of each priority that waits, a look in the index each: so the priorities of which
     -- something is due, and what is due later is not walked, however much of it there is.
     WITH RECURSIVE first AS (
-        SELECT o.op, d.priority, d.run_at FROM unnest(x_ops) AS o(op)
-         CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                              WHERE t.status = 'pending' AND t.op = o.op AND t.engine = ''
-                              ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+        SELECT o.op, q.queue, d.priority, d.run_at FROM unnest(x_ops) AS o(op)
+         CROSS JOIN unnest(x_queues) AS q(queue)
+         CROSS JOIN LATERAL ((SELECT t.priority, t.run_at FROM tasks t
+                               WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
+                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
+                              UNION ALL
+                             (SELECT t.priority, t.run_at FROM tasks t
+                               WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
+                                 AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
+                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
          UNION ALL
-        SELECT f.op, d.priority, d.run_at FROM first f
-         CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                              WHERE t.status = 'pending' AND t.op = f.op AND t.engine = '' AND t.priority < f.priority
-                              ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+        SELECT f.op, f.queue, d.priority, d.run_at FROM first f
+         CROSS JOIN LATERAL ((SELECT t.priority, t.run_at FROM tasks t
+                               WHERE f.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = f.op
+                                 AND t.priority < f.priority
+                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
+                              UNION ALL
+                             (SELECT t.priority, t.run_at FROM tasks t
+                               WHERE f.queue IS NOT NULL AND t.status = 'pending' AND t.engine = '' AND t.priority < f.priority
+                                 AND (t.op || '/' || t.queue) COLLATE "C" = f.op || '/' || f.queue
+                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
     )
     SELECT array_agg(DISTINCT f.priority ORDER BY f.priority DESC) INTO levels FROM first f WHERE f.run_at <= now;
     IF levels IS NULL AND NOT x_again THEN
@@ -61,32 +84,49 @@ BEGIN
                  CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = (c.one ->> 0)::bigint LIMIT 1) t);
     END IF;
 
-    -- One priority after the other. Of it each op its share of those that are due first: picked without a lock,
-    -- and with it, as the next of that op where another session holds them. Then what is left to whichever op has
-    -- more.
+    -- One priority after the other. Of it each op and queue its share of those that are due first: picked without a
+    -- lock, and with it, as the next of that op where another session holds them. Then what is left to whichever op
+    -- has more.
     FOREACH level IN ARRAY coalesce(levels, '{}') LOOP
         EXIT WHEN cardinality(picked) >= x_limit;
         FOR share IN
-            (SELECT f.op, count(*)::integer AS n
-               FROM (SELECT o.op FROM unnest(x_ops) AS o(op)
-                      CROSS JOIN LATERAL (SELECT t.run_at, t.id FROM tasks t
-                                           WHERE t.status = 'pending' AND t.op = o.op AND t.engine = '' AND t.priority = level
-                                             AND t.run_at <= now
-                                           ORDER BY t.run_at, t.id LIMIT x_limit) d
-                      WHERE cardinality(x_ops) > 1
+            (SELECT f.op, f.queue, count(*)::integer AS n
+               FROM (SELECT o.op, q.queue FROM unnest(x_ops) AS o(op)
+                      CROSS JOIN unnest(x_queues) AS q(queue)
+                      CROSS JOIN LATERAL ((SELECT t.run_at, t.id FROM tasks t
+                                            WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
+                                              AND t.priority = level AND t.run_at <= now
+                                            ORDER BY t.run_at, t.id LIMIT x_limit)
+                                           UNION ALL
+                                          (SELECT t.run_at, t.id FROM tasks t
+                                            WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
+                                              AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
+                                              AND t.priority = level AND t.run_at <= now
+                                            ORDER BY t.run_at, t.id LIMIT x_limit)) d
+                      WHERE cardinality(x_ops) * cardinality(x_queues) > 1
                       ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f
-              GROUP BY f.op)
+              GROUP BY f.op, f.queue)
             UNION ALL
-            (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))
+            (SELECT o.op, q.queue, x_limit FROM unnest(x_ops) AS o(op) CROSS JOIN unnest(x_queues) AS q(queue))
         LOOP
             EXIT WHEN cardinality(picked) >= x_limit;
             SELECT array_agg(d.id) INTO these
-              FROM (SELECT t.id FROM tasks t
-                     WHERE t.status = 'pending' AND t.op = share.op AND t.engine = '' AND t.priority = level AND t.run_at <= now
-                       AND t.id <> ALL (picked)
-                     ORDER BY t.run_at, t.id
-                     LIMIT least(share.n, x_limit - cardinality(picked))
-                       FOR NO KEY UPDATE SKIP LOCKED) d;
+              FROM (SELECT a.id
+                      FROM (SELECT t.id FROM tasks t
+                             WHERE share.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = share.op
+                               AND t.priority = level AND t.run_at <= now AND t.id <> ALL (picked)
+                             ORDER BY t.run_at, t.id
+                             LIMIT least(share.n, x_limit - cardinality(picked))
+                               FOR NO KEY UPDATE SKIP LOCKED) a
+                     UNION ALL
+                    SELECT b.id
+                      FROM (SELECT t.id FROM tasks t
+                             WHERE share.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
+                               AND (t.op || '/' || t.queue) COLLATE "C" = share.op || '/' || share.queue
+                               AND t.priority = level AND t.run_at <= now AND t.id <> ALL (picked)
+                             ORDER BY t.run_at, t.id
+                             LIMIT least(share.n, x_limit - cardinality(picked))
+                               FOR NO KEY UPDATE SKIP LOCKED) b) d;
             picked := picked || coalesce(these, '{}');
         END LOOP;
     END LOOP;
@@ -115,7 +155,8 @@ BEGIN
           FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
     ELSE  -- a column or a guard would refuse one, and so all: asked before, for a savepoint costs each claim
         SELECT c.won, c.attempts, c.starts INTO won, attempts, starts
-          FROM claim_singly(x_owner, x_ops, x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
+          FROM claim_singly(x_owner, x_ops || ARRAY(SELECT '/' || q.queue FROM unnest(x_queues) AS q(queue) WHERE q.queue IS NOT NULL),
+                            x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
     END IF;
     IF cardinality(won) = 0 THEN
         UPDATE lanes SET answer = '[]' WHERE lane = x_lane;

@@ -1,5 +1,6 @@
 -- Claims one task after the other, for claim_due, which would be refused: first x_picked, then what else
 -- is due, priority after priority.
+-- x_ops are as claim_due takes them.
 -- A task that cannot be claimed, for it was written past tapescope, ends as failed; one whose tape takes no
 -- end is passed over, for the audit to find. What has ended has the attempt -1.
 CREATE OR REPLACE FUNCTION claim_singly(
@@ -20,9 +21,15 @@ BEGIN
     attempts := '{}';
     starts := '{}';
     FOR asked IN
-        SELECT NULL AS op, 10 AS priority
+        SELECT NULL AS op, 10 AS priority, NULL AS queue
          UNION ALL
-        SELECT o.op, p.priority FROM unnest(x_ops) AS o(op) CROSS JOIN generate_series(-9, 9) AS p(priority)
+        SELECT o.op, p.priority, q.queue
+          FROM unnest(x_ops) AS o(op)
+         CROSS JOIN (SELECT substr(n.name, 2) FROM unnest(x_ops) AS n(name) WHERE n.name LIKE '/%'
+                      UNION ALL
+                     SELECT NULL WHERE NOT EXISTS (SELECT FROM unnest(x_ops) AS n(name) WHERE n.name LIKE '/%')) AS q(queue)
+         CROSS JOIN generate_series(-9, 9) AS p(priority)
+         WHERE o.op NOT LIKE '/%'
          ORDER BY 2 DESC
     LOOP
         EXIT WHEN cardinality(won) >= x_limit;
@@ -31,9 +38,16 @@ BEGIN
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE d.status = 'pending' AND d.op = asked.op AND d.engine = '' AND d.priority = asked.priority AND d.run_at <= x_now
-                   AND d.id <> ALL (x_picked)
+                 WHERE asked.queue IS NULL AND d.status = 'pending' AND d.engine = '' AND d.op = asked.op
+                   AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
+             UNION ALL
+            SELECT * FROM (
+                SELECT d.id, d.attempt FROM tasks d
+                 WHERE asked.queue IS NOT NULL AND d.status = 'pending' AND d.engine = ''
+                   AND (d.op || '/' || d.queue) COLLATE "C" = asked.op || '/' || asked.queue
+                   AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
+                 ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS of_queue
         LOOP
             EXIT WHEN cardinality(won) >= x_limit;
             SELECT coalesce(max(e.seq), 0) AS seq, coalesce(max(e.offer), 0) AS offer INTO last

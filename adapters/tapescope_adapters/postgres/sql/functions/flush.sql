@@ -123,7 +123,8 @@ BEGIN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
                                run_at, owner, lease_expires_at, priority, tags, parent_id,
-                               cancel_with_parent, unique_key, concurrency_key, parked_at, engine, created_at)
+                               cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
+                               created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
                         ELSE 253402300799999999 END, c.owner,
@@ -132,16 +133,17 @@ BEGIN
                    coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
                    c.unique_key, c.concurrency_key,
                    CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END,
-                   coalesce(c.engine, ''), now
+                   coalesce(c.engine, ''), coalesce(c.queue, 'default'), now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
                           creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
-                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[])
+                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[],
+                          string_to_array(creates[18], E'\x1e'))
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
                         owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
-                        concurrency_key, engine)
+                        concurrency_key, engine, queue)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
