@@ -83,13 +83,15 @@ def _describe(conn: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, str]
 
 
 def _refuse_views(conn: sqlite3.Connection) -> None:
+    views = conn.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    if not views:
+        return  # what the migrations make takes longer to find out than to open the file
     steps = read_migrations()
     tables = {
         name
         for kind, name in _describe_made(tuple(steps[number] for number in sorted(steps)))
         if kind == "table"
     }
-    views = conn.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
     for (name,) in views:
         if str(name).lower() in tables:
             raise StoreConfigError(

@@ -629,7 +629,7 @@ def _describe_worker(
 ) -> WorkerState:
     if told is None:
         return WorkerState(owner, running=running, is_worker=False)
-    _, ops, until, since, heard = told
+    _, ops, until, since, heard, queues = told
     drain = tx.get("drains", owner)
     return WorkerState(
         owner,
@@ -639,6 +639,7 @@ def _describe_worker(
         since_us=since,
         heard_us=heard,
         drain=None if drain is None else Drain(*drain),
+        queues=None if queues is None else tuple(queues),
     )
 
 
