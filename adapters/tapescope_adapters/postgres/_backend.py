@@ -49,6 +49,8 @@ from tapescope.store import (
     DueOrder,
     DueRow,
     DueTask,
+    Expired,
+    ExpiredOrder,
     FateUnknown,
     Flush,
     FlushAnswer,
@@ -425,7 +427,8 @@ class PostgresBackend(StoreBackend):
         slots = [None if (n := known.max_concurrent) is None else str(n) for known in ops]
         queues = [known.queue for known in ops]
         bounds = [None if known.max_waiting is None else str(known.max_waiting) for known in ops]
-        told = (names, timeouts, retries, priorities, slots, queues, bounds)
+        expiries = [None if known.expires_in is None else str(known.expires_in) for known in ops]
+        told = (names, timeouts, retries, priorities, slots, queues, bounds, expiries)
         await self._shared.fetch(self._sql["register_ops"], *told)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
@@ -557,6 +560,10 @@ class PostgresBackend(StoreBackend):
         sql = sql.replace("/*looked_to*/", looked_to).replace("/*times*/", and_times)
         sql = sql.replace("/*and*/", and_one)
         return as_quarantine(await self._shared.fetch(sql, *given), limit)
+
+    async def find_expired(self, order: ExpiredOrder) -> Sequence[Expired]:
+        rows = await self._shared.fetch(self._sql["find_expired"], order.limit, *order.after)
+        return [Expired(str(row[0]), *row[1:]) for row in map(tuple, rows)]
 
     async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         asked = order.limit, *order.after, order.parents

@@ -95,6 +95,7 @@ def _insert(
         "unique_key pg_catalog.text": row.unique_key,
         "concurrency_key pg_catalog.text": row.concurrency_key,
         "engine pg_catalog.text": row.engine or None,
+        "expires_in pg_catalog.int8": row.expires_in,
         "queue pg_catalog.text": None if row.queue == DEFAULT_QUEUE else row.queue,
     }
     if row.concurrency_key is not None:  # it is born parked

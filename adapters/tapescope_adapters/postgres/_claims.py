@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from tapescope.store import (
     DueOrder,
@@ -20,6 +20,10 @@ from tapescope_adapters.postgres._connection import Connector, SharedConnections
 from tapescope_adapters.postgres._rows import as_task
 
 __all__ = ["Claims"]
+
+
+_TELL_EXPIRED: Final = "!"
+"""Among the ops of a claim: that what was met and has expired is told of."""
 
 
 class Claims:
@@ -46,7 +50,7 @@ class Claims:
             order.number,
             instance,
             order.owner,
-            [*order.ops, *(f"/{queue}" for queue in order.queues or ())],
+            [*order.ops, _TELL_EXPIRED, *(f"/{queue}" for queue in order.queues or ())],
             order.limit,
             order.lease,
             order.ts,
@@ -67,9 +71,12 @@ class Claims:
 
 
 def _as_due_row(attempt: int, seq: int, task: Any) -> DueRow:
-    """A row of the answer; the function says -1 of what it could not claim, and has ended."""
+    """A row of the answer; the function says -1 of what it could not claim, and has ended, and 0
+    of what has expired, and waits for its end."""
     found = as_task(task)
-    if attempt >= 0:
+    if attempt == 0:
+        return DueRow(found, 0, 0, expired=True)
+    if attempt > 0:
         return DueRow(found, attempt, seq)
     why = found.damage or "its attempts or its tape are at an end"
     return DueRow(found, found.attempt, seq, refused=why)

@@ -114,6 +114,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         concurrency_keys,
         engines,
         queues,
+        expiries,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -134,6 +135,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(concurrency_keys),
         _quote(engines),
         _SEPARATOR.join(queues),
+        _as_array(expiries),
     )
 
 

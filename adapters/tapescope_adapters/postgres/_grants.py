@@ -13,7 +13,7 @@ __all__ = ["RIGHTS", "describe_grants"]
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
     "priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, "
-    "engine, queue"
+    "engine, queue, expires_in"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 

@@ -26,6 +26,7 @@ from tapescope.store import (
     count_drops,
     decode,
     has_sound_numbers,
+    is_expiry,
     read_cancel,
     read_drop,
     read_event,
@@ -50,7 +51,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
     "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, "
-    "concurrency_key, parked_at, engine, queue"
+    "concurrency_key, parked_at, engine, queue, expires_in"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -81,7 +82,7 @@ def as_task(row: Row) -> Task:
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
         priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
-        engine, queue = row["engine"], row["queue"]
+        engine, queue, expires_in = row["engine"], row["queue"], row["expires_in"]
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at, parked_us)
         run_us = run_us if parked_us is None else parked_us
         if (
@@ -91,6 +92,7 @@ def as_task(row: Row) -> Task:
             and type(priority) is int
             and type(engine) is str
             and type(queue) is str
+            and is_expiry(expires_in)
             and (requested_at is None) is (reason is None)
         ):
             return Task(
@@ -122,6 +124,7 @@ def as_task(row: Row) -> Task:
                 parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
                 engine=engine or None,
                 queue=queue,
+                expires_in=None if expires_in is None else expires_in / 1e6,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

@@ -50,6 +50,8 @@ from tapescope.store import (
     DueOrder,
     DueRow,
     DueTask,
+    Expired,
+    ExpiredOrder,
     Flush,
     FlushAnswer,
     FlushRefused,
@@ -504,6 +506,10 @@ class SqliteBackend(StoreBackend):
         return await self._reading(
             lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
+
+    async def find_expired(self, order: ExpiredOrder) -> Sequence[Expired]:
+        now = self._context.clock.now()
+        return await self._reading(lambda conn: _rows.find_expired(conn, self._sql, order, now))
 
     async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         return await self._reading(lambda conn: _rows.find_followers(conn, self._sql, order))

@@ -42,6 +42,13 @@ def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int)
     with write_transaction(conn):
         admit_parked(conn, sql, order, now)
         keys = _find(conn, sql, order, now, order.limit)
+        expired: list[DueRow] = []
+        if "-" in keys:
+            over = [-key for key in decode(keys) if key < 0]
+            expired = [DueRow(read_row(conn, sql, key), 0, 0, expired=True) for key in over]
+            keys = encode([key for key in decode(keys) if key > 0], "keys")
+            if keys == _NONE:
+                return expired
         conn.execute("SAVEPOINT many")
         try:
             _claim(conn, sql, order, now, keys)
@@ -51,8 +58,8 @@ def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int)
                 raise
             conn.execute("ROLLBACK TO many")
             with reading_any_text(conn):
-                return _claim_singly(conn, sql, order, now)
-    return [DueRow(task, task.attempt, seq) for task, seq in claimed]
+                return _claim_singly(conn, sql, order, now) + expired
+    return [DueRow(task, task.attempt, seq) for task, seq in claimed] + expired
 
 
 def _claim(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, keys: str) -> None:
@@ -73,7 +80,7 @@ def _claim_singly(
     seen: set[int] = set()
     while len(rows) < order.limit:
         due: list[int] = decode(_find(conn, sql, order, now, order.limit + len(seen)))
-        new = [key for key in due if key not in seen]
+        new = [key for key in due if key > 0 and key not in seen]
         if not new:
             break
         for key in new[: order.limit - len(rows)]:
@@ -135,6 +142,7 @@ def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp],
                 known.max_concurrent,
                 known.queue,
                 known.max_waiting,
+                known.expires_in,
             )
             for known in ops
         ],

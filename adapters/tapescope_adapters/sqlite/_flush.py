@@ -56,7 +56,7 @@ __all__ = ["Writing"]
 
 
 _MOST_ROWS: Final = 1_024
-"""Rows of a statement: of 17 columns, they stay below the 32,766 parameters that SQLite takes."""
+"""Rows of a statement: of 20 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -99,7 +99,7 @@ class Writing:
                 for given in flush.give_ups:
                     self._give_up(conn, flush.rows[given.row], given, answer.now)
             if flush.cancels:
-                answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
+                answer.cancels = [self._cancel(conn, row, answer.now) for row in flush.cancels]
             if flush.traces:
                 self.note_traces(conn, flush.traces)
             if ended := list_ended(flush, answer):
@@ -166,7 +166,7 @@ class Writing:
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 19, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 20, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
@@ -324,14 +324,16 @@ class Writing:
 
     # --- cancels ----------------------------------------------------------------------------------
 
-    def _cancel(self, conn: sqlite3.Connection, row: CancelRow) -> CancelAnswer | None:
+    def _cancel(self, conn: sqlite3.Connection, row: CancelRow, now: int) -> CancelAnswer | None:
         met = conn.execute(self._sql["lock_for_cancel"], (row.task_id,)).fetchone()
         if met is None:
             return None
-        key, op, status, attempt, owner, *on_record, traceparent, last_seq = met
+        key, op, status, attempt, owner, *on_record, traceparent, last_seq, expires_at = met
         request = read_cancel(*on_record)
         if carry(TaskStatus, status).terminal:
             return CancelAnswer(CancelState.TERMINAL, op, owner, attempt, request, last_seq)
+        if row.reason == CancelReason.EXPIRED and (expires_at is None or expires_at > now):
+            return CancelAnswer(CancelState.NOT_EXPIRED, op, owner, attempt, request, last_seq)
         if request is not None:
             return CancelAnswer(CancelState.ALREADY_RECORDED, op, owner, attempt, request, last_seq)
         request = CancelRequest(

@@ -22,6 +22,8 @@ from tapescope.model import (
 from tapescope.store import (
     READ_BYTES,
     AttemptState,
+    Expired,
+    ExpiredOrder,
     FollowersOrder,
     FollowersPage,
     ListedTasks,
@@ -32,6 +34,7 @@ from tapescope.store import (
     decode,
     encode,
     has_sound_numbers,
+    is_expiry,
     read_cancel,
     read_drop,
     read_event,
@@ -45,6 +48,7 @@ __all__ = [
     "count_tasks",
     "find_bad_rows",
     "find_ended",
+    "find_expired",
     "find_followers",
     "find_idempotent",
     "find_lost",
@@ -69,7 +73,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
     "retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, "
-    "parked_at, engine, queue"
+    "parked_at, engine, queue, expires_in"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -92,7 +96,8 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 def _task(row: Sequence[Any]) -> Task:
     try:
         reason, message, by, at, asked_in, error_code, retries_spent, priority, *late = row[16:]
-        tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine, queue = late
+        tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, *late = late
+        engine, queue, expires_in = late
         params = read_json(row[3])
         texts = (
             row[1],
@@ -116,6 +121,7 @@ def _task(row: Sequence[Any]) -> Task:
             and cancel_with_parent in (0, 1)
             and type(engine) is str
             and type(queue) is str
+            and is_expiry(expires_in)
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
         ):
@@ -148,6 +154,7 @@ def _task(row: Sequence[Any]) -> Task:
                 parked=parked_at is not None and row[4] == TaskStatus.PENDING,
                 engine=engine or None,
                 queue=queue,
+                expires_in=None if expires_in is None else expires_in / 1e6,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -401,6 +408,15 @@ def _count_drops(
     kept: int = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
     counted = conn.execute(sql["count_dropped"].replace("/*where*/", where), one)
     return kept, count_drops(counted.fetchall())
+
+
+def find_expired(
+    conn: sqlite3.Connection, sql: Queries, order: ExpiredOrder, now: int
+) -> list[Expired]:
+    """Tasks whose time to begin is over at ``now``."""
+    at, key = order.after
+    asked = {"limit": order.limit, "at": at, "key": key, "now": now}
+    return [Expired(*row) for row in conn.execute(sql["find_expired"], asked)]
 
 
 def find_followers(conn: sqlite3.Connection, sql: Queries, order: FollowersOrder) -> FollowersPage:

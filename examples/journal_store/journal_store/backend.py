@@ -55,6 +55,8 @@ from tapescope.store import (
     DueOrder,
     DueRow,
     DueTask,
+    Expired,
+    ExpiredOrder,
     Flush,
     FlushAnswer,
     FollowersOrder,
@@ -263,6 +265,9 @@ class JournalBackend(StoreBackend):
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))
 
+    async def find_expired(self, order: ExpiredOrder) -> Sequence[Expired]:
+        return order.pick(await self._read(list_tasks), self._now())
+
     async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         return await self._read(lambda tx: flushes.find_followers(tx, order))
 
@@ -278,7 +283,7 @@ class JournalBackend(StoreBackend):
         def step(tx: Transaction) -> None:
             for one in ops:
                 told = (one.timeout, one.retries, one.priority, one.max_concurrent)
-                kept = (one.queue, one.max_waiting, self._now())
+                kept = (one.queue, one.max_waiting, one.expires_in, self._now())
                 tx.put("ops", one.op, [one.op, *told, *kept])
 
         await self._write(step)

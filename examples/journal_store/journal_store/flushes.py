@@ -228,6 +228,8 @@ def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
     free = task is not None and task.status is TaskStatus.PENDING and task.run_us <= now
     if task is None or not free or task.parked or task.attempt != row.attempt:
         return None
+    if task.has_expired(now):
+        return None
     return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
 
 
@@ -299,7 +301,7 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
     if task is None:
         return None
     before = task
-    state, task = plan_cancel(before, row)
+    state, task = plan_cancel(before, row, now)
     if task is not before:
         tx.put("tasks", task.key, task)
     if state is CancelState.CANCELLED:
@@ -325,6 +327,9 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     startable = make_startable(tx)
     mine = (one for one in due if startable(one) and order.takes(one))  # slots know no queues
     for task in islice(mine, order.limit):
+        if task.has_expired(now):  # it is not begun, and who asked ends it
+            rows.append(DueRow(task, 0, 0, expired=True))
+            continue
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

@@ -612,6 +612,7 @@ class _ServerSource(Source, Submitter):
                 unique_key=submission.unique_key,
                 concurrency_key=submission.concurrency_key,
                 queue=submission.queue,
+                expires_in=submission.expires_in,
                 idempotency_key=submission.idempotency_key,
             )
 

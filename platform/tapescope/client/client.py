@@ -117,6 +117,7 @@ class Client:
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -136,6 +137,7 @@ class Client:
             unique_key=unique_key,
             concurrency_key=concurrency_key,
             queue=queue,
+            expires_in=expires_in,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

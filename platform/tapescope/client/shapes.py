@@ -137,6 +137,7 @@ def _read_task(shape: Shape) -> Task:
         parked=bool(shape.get("parked", False)),
         engine=shape.get("engine"),  # as above
         queue=_text(shape.get("queue", DEFAULT_QUEUE)),  # as above
+        expires_in=shape.get("expires_in"),  # as above
         damage=shape.get("damage") or "",
     )
 
@@ -334,6 +335,7 @@ def read_schedule(shape: Shape) -> Schedule:
         priority=shape.get("priority"),  # as above
         tags=tuple(map(_text, shape.get("tags", ()))),  # as above
         queue=_optional_text(shape.get("queue")),
+        expires_in=shape.get("expires_in"),
     )
 
 

@@ -102,6 +102,7 @@ class SyncClient:
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -118,6 +119,7 @@ class SyncClient:
                 unique_key=unique_key,
                 concurrency_key=concurrency_key,
                 queue=queue,
+                expires_in=expires_in,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)

@@ -205,6 +205,7 @@ class Verbs:
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -221,6 +222,9 @@ class Verbs:
             if concurrency_key is None
             else check_key(concurrency_key, "concurrency_key"),
             "queue": None if queue is None else check_queue(queue),
+            "expires_in": None
+            if expires_in is None
+            else check_seconds("expires_in", expires_in, over_zero=True),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -525,7 +529,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority, tags, queue = _read_what(what, params)
+        op, plain, timeout, retries, priority, tags, queue, expires_in = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -542,6 +546,9 @@ class Verbs:
             "priority": None if priority is None else check_priority(priority),
             "tags": list(check_tags(tags)) or None,
             "queue": None if queue is None else check_queue(queue),
+            "expires_in": None
+            if expires_in is None
+            else check_seconds("expires_in", expires_in, over_zero=True),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
@@ -753,18 +760,26 @@ def _path(task_id: str) -> str:
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
 ) -> tuple[
-    str, Mapping[str, Any], float | None, int | None, int | None, Collection[str], str | None
+    str,
+    Mapping[str, Any],
+    float | None,
+    int | None,
+    int | None,
+    Collection[str],
+    str | None,
+    float | None,
 ]:
-    """The op, params, timeout, retries, priority, tags and queue of what is to be submitted.
+    """The op, params, timeout, retries, priority, tags, queue and expiry of what is submitted.
 
     Raises ``BadSetting``.
     """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None, (), None
+        return what, {} if params is None else params, None, None, None, (), None, None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    return one.op, one.params, one.timeout, one.retries, one.priority, one.tags, one.queue
+    plain = one.op, one.params, one.timeout, one.retries, one.priority, one.tags
+    return *plain, one.queue, one.expires_in
 
 
 def _schedule_path(name: str) -> str:
@@ -818,6 +833,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "unique_key": checked.unique_key,
         "concurrency_key": checked.concurrency_key,
         "queue": checked.queue,
+        "expires_in": checked.expires_in,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

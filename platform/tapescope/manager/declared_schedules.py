@@ -56,6 +56,7 @@ def declare_schedule(
         priority=submission.priority,
         tags=submission.tags,
         queue=submission.queue,
+        expires_in=submission.expires_in,
         cron=cron,
         every=every,
         time_zone=time_zone,

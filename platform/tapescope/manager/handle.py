@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
-from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
+from tapescope.errors import BadSetting, ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.backlog import find_pauses
 from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.redaction import ToldKind
@@ -138,8 +138,12 @@ class TaskHandle(Generic[R_co]):
 
         A pending task ends at once. A running task is stopped by the process that runs it. An ended
         task stays as it is. A second request changes nothing: the first reason stays. ``message``
-        is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
+        is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``. Raises
+        ``BadSetting``; also for ``expired``, which a store alone says.
         """
+        if reason == CancelReason.EXPIRED:
+            expected = "user, shutdown or superseded: that a task has expired is seen by its store"
+            raise BadSetting("reason", str(reason), expected)
         if (redactor := self._pool.redactor) is not None and message:
             message = redactor.redact_text(ToldKind.CANCEL, None, "message", message)
         answer = await self._store.request_cancel(self.task_id, reason, message, by)

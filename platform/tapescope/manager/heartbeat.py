@@ -26,6 +26,11 @@ _QUERY_BATCH: Final = 1_000
 _FOLLOWERS: Final = 100
 """Children whose cancels are requested at a time, of ten times as many parents."""
 
+_EXPIRED: Final = 500
+"""Tasks that have expired which one look ends."""
+_EXPIRED_LOOKS: Final = 20
+"""Such looks of one beat: it has other things to do."""
+
 _MOMENT: Final = 0.5
 """Seconds for which a store may be away before a manager is not ready."""
 
@@ -71,8 +76,8 @@ class Heartbeat(LoopService):
         return f"it has not answered a heartbeat for {waited:.1f} s: {why}"
 
     async def run_once(self) -> None:
-        """Extend the leases of running tasks, ask about waiting ones, rescue lost ones, and probe
-        the store.
+        """Extend the leases of running tasks, end what has expired, ask about waiting ones, rescue
+        lost ones, and probe the store.
 
         What a step raises is warned of and kept in ``last``; it is not raised, and the steps behind
         it are made all the same.
@@ -92,8 +97,8 @@ class Heartbeat(LoopService):
     async def _take_steps(self) -> str | None:
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
-        asking = (self._note_traces, self._find_ended, self._rescue, self._follow, self._probe)
-        steps = (*extending, *asking, self._sizes.read_if_due)
+        ending = (self._expire, self._find_ended, self._rescue, self._follow)
+        steps = (*extending, self._note_traces, *ending, self._probe, self._sizes.read_if_due)
         for step in steps:
             try:
                 await step()
@@ -179,6 +184,12 @@ class Heartbeat(LoopService):
                 abs(skew),
                 "ahead of" if skew > 0 else "behind",
             )
+
+    async def _expire(self) -> None:
+        """End what waits and has expired; tasks that wait here are then found to have ended."""
+        for _ in range(_EXPIRED_LOOKS):
+            if not await self._holder.store.end_expired(_EXPIRED):
+                break  # there may be more; where none has ended, the next beat looks further
 
     async def _find_ended(self) -> None:
         """Ask about the tasks that wait here: a cancel by another process may have ended one."""

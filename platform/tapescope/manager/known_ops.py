@@ -42,11 +42,12 @@ class KnownOps:
             return self._ops.get(name)
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
-        """The timeout, the retries, the priority and the queue of a task: those of its submit, else
-        those of its op. How many of the op run at once, and may wait, is the op's."""
+        """The timeout, the retries, the priority, the queue and the expiry of a task: those of its
+        submit, else those of its op. How many of the op run at once, and may wait, is the op's."""
         known = await self.find(store, submission.op) or KnownOp(submission.op)
         timeout, retries = submission.timeout, submission.retries
         priority, queue = submission.priority, submission.queue
+        expires_in = submission.expires_in
         return KnownOp(
             submission.op,
             known.timeout if timeout is None else timeout,
@@ -55,4 +56,5 @@ class KnownOps:
             known.max_concurrent,
             known.queue if queue is None else queue,
             known.max_waiting,
+            known.expires_in if expires_in is None else expires_in,
         )

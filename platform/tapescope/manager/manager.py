@@ -657,6 +657,7 @@ class TaskManager:
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -686,6 +687,11 @@ class TaskManager:
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
         ``queue`` says which workers take it: those of this queue, and those of all. ``None`` means
         the op's own, as above, or "default"; with a ``runner`` it is run here, and has none.
+
+        With ``expires_in`` the first attempt begins within so many seconds after the task is due,
+        which is at once, or after ``delay``, or at ``run_at``; or none begins, and the task ends as
+        cancelled, with the reason ``expired``. What has begun goes on, and so do its retries.
+        ``None`` means the op's own, as above, or no limit.
 
         With a ``unique_key`` no task is made while another one of the op with this key has not
         ended: the handle is of that one, whatever its params are, and ``created`` is false. The
@@ -731,6 +737,7 @@ class TaskManager:
             unique_key,
             concurrency_key,
             queue,
+            expires_in,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -765,7 +772,7 @@ class TaskManager:
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout, retries, priority,
-        tags, parent, unique key, concurrency key and queue.
+        tags, parent, unique key, concurrency key, queue and ``expires_in``.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
@@ -788,6 +795,7 @@ class TaskManager:
             unique_key=task.unique_key,
             concurrency_key=task.concurrency_key or None,  # "": its op's, which may have changed
             queue=task.queue,
+            expires_in=task.expires_in,
         )
         again = await self._submit(*self._check(submission, stored=True), retried=task)
         if again.found_by == "unique_key":
@@ -910,6 +918,7 @@ class TaskManager:
             priority=schedule.priority,
             tags=schedule.tags,
             queue=schedule.queue,
+            expires_in=schedule.expires_in,
         )
         known = await self._known.fill_in(self.store, submission)
         slots = _find_slots(None, known)
@@ -934,6 +943,7 @@ class TaskManager:
                 concurrency_key=slots,
                 engine=self._find_engine_of(None, slots, known.queue, asked=False),
                 queue=known.queue,
+                expires_in=known.expires_in,
             )
             try:
                 task, created = await store.create(new_task)
@@ -1154,7 +1164,7 @@ class TaskManager:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
                 slots = _find_slots(submission.concurrency_key, known)
-                queue, most = known.queue, known.max_waiting
+                queue, most, expires_in = known.queue, known.max_waiting, known.expires_in
                 if most is not None:
                     key = submission.idempotency_key
                     await self._bound.enter(self.store, known, most, key)
@@ -1162,6 +1172,7 @@ class TaskManager:
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
                 priority, queue = submission.priority or 0, DEFAULT_QUEUE
+                expires_in = submission.expires_in
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
             with self.telemetry.submit_span(
@@ -1194,6 +1205,7 @@ class TaskManager:
                         asked=retried is None and submission.concurrency_key is not None,
                     ),
                     queue=queue,
+                    expires_in=expires_in,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None

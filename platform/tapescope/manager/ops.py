@@ -78,6 +78,7 @@ class OpSettings(TypedDict, total=False):
     retry: RetryPolicy | None
     priority: int
     queue: str
+    expires_in: float | None
     max_waiting: int | None
     max_running: int | None
     max_concurrent: int | None
@@ -159,6 +160,12 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.queue
 
     @property
+    def expires_in(self) -> float | None:
+        """Seconds from when a task is due within which its first attempt begins, or none does,
+        where the submit says nothing; ``None``: no limit."""
+        return self.known.expires_in
+
+    @property
     def max_waiting(self) -> int | None:
         """How many of its tasks may wait when one more is submitted; ``None``: any number."""
         return self.known.max_waiting
@@ -231,6 +238,7 @@ class Op(Generic[P, R_co, C_co]):
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
@@ -252,6 +260,7 @@ class Op(Generic[P, R_co, C_co]):
             unique_key,
             concurrency_key,
             queue,
+            expires_in,
         )
 
     def find_manager(self) -> Submits:
@@ -313,6 +322,7 @@ class OpCall(Generic[P, R_co]):
     unique_key: str | None = None
     concurrency_key: str | None = None
     queue: str | None = None
+    expires_in: float | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -337,6 +347,7 @@ class OpCall(Generic[P, R_co]):
             unique_key=self.unique_key,
             concurrency_key=self.concurrency_key,
             queue=self.queue,
+            expires_in=self.expires_in,
             types=self.op.runner.types,
         )
 
@@ -446,6 +457,7 @@ class Ops:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         queue: str = DEFAULT_QUEUE,
+        expires_in: float | None = None,
         max_waiting: int | None = None,
         max_running: int | None = None,
         max_concurrent: int | None = None,
@@ -459,7 +471,9 @@ class Ops:
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
         out: of the tasks that are due a worker takes the higher first, then the longest due. So is
-        ``queue``: workers that were given queues take the tasks of these alone. While
+        ``queue``: workers that were given queues take the tasks of these alone; and
+        ``expires_in``, the seconds after it is due within which a task begins, or ends as
+        cancelled, with the reason ``expired``. While
         ``max_waiting`` of its tasks wait in the store, due or not, a submit is refused: ``OpFull``.
         ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
         one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
@@ -480,6 +494,8 @@ class Ops:
             retries = check_policy(retry, retries)
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
         priority, queue = check_priority(priority), check_queue(queue)
+        if expires_in is not None:
+            expires_in = check_seconds("expires_in", expires_in, over_zero=True)
         if max_waiting is not None:
             max_waiting = check_count("max_waiting", max_waiting)
         if max_running is not None:
@@ -490,7 +506,10 @@ class Ops:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority, max_concurrent, queue, max_waiting)
+            known = KnownOp(
+                *(name, timeout, retries, priority, max_concurrent, queue, max_waiting),
+                expires_in,
+            )
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])

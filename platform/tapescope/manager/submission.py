@@ -66,6 +66,7 @@ class Submission(Generic[R_co]):
     unique_key: str | None = None
     concurrency_key: str | None = None
     queue: str | None = None
+    expires_in: float | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -101,6 +102,9 @@ class Submission(Generic[R_co]):
             if self.concurrency_key is None
             else check_key(self.concurrency_key, "concurrency_key"),
             None if self.queue is None else check_queue(self.queue),
+            None
+            if self.expires_in is None
+            else check_seconds("expires_in", self.expires_in, over_zero=True),
             self.types,
         )
 

@@ -42,6 +42,9 @@ class KnownOp:
     """Which workers take its tasks: those of this queue, and those of all."""
     max_waiting: int | None = None
     """How many of its tasks may wait when one more is submitted; ``None`` for no bound."""
+    expires_in: float | None = None
+    """Seconds from when a task is due within which its first attempt begins, or none does; ``None``
+    for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ class Schedule:
     """Of its tasks."""
     queue: str | None = None
     """Of its tasks; ``None``: as the op has it."""
+    expires_in: float | None = None
+    """Seconds that its tasks have until an attempt begins; ``None``: as the op has it."""
     created_us: int = 0
     revision: int = 1
     """Counts the changes of the row: who changes it names the one that it saw."""

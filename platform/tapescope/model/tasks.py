@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import FINAL, Event, Outcome
-from tapescope.model.times import format_time, moment, parse_time
+from tapescope.model.times import LAST_TIME, format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
@@ -117,6 +117,9 @@ class CancelReason(StrEnum):
     USER = "user"
     SHUTDOWN = "shutdown"
     SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    """No attempt began within the time that its submit gave it (``NewTask.expires_in``); only a
+    store says so, of a task that never ran."""
 
 
 class Assurance(StrEnum):
@@ -172,6 +175,10 @@ class NewTask:
     themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it: those of this queue, and those of all."""
+    expires_in: float | None = None
+    """Seconds from when it is due; once they are over and no attempt has begun, none begins, and
+    the task ends as cancelled, with the reason ``expired``. ``None``: it waits as long as it
+    takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +256,9 @@ class Task:
     """What brings it to a worker; ``None``: workers claim it themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it: those of this queue, and those of all."""
+    expires_in: float | None = None
+    """Seconds from when it is due within which its first attempt begins, or none does; ``None``
+    for no limit."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""
@@ -263,6 +273,26 @@ class Task:
     def run_at(self) -> datetime:
         """The task is due from this time on."""
         return moment(self.run_us)
+
+    @property
+    def expires_us(self) -> int | None:
+        """``expires_at`` in microseconds since the Unix epoch."""
+        if self.expires_in is None or self.attempt:
+            return None
+        return min(self.run_us + round(self.expires_in * 1_000_000), LAST_TIME)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """From this time on no attempt begins; ``None`` where it does not expire, or no more, for
+        one has begun."""
+        return None if (expires_us := self.expires_us) is None else moment(expires_us)
+
+    def has_expired(self, now: int) -> bool:
+        """Whether it waits at ``now``, in microseconds since the Unix epoch, and is not to begin
+        any more."""
+        if self.status is not TaskStatus.PENDING or (expires_us := self.expires_us) is None:
+            return False
+        return expires_us <= now
 
     @property
     def claimed_at(self) -> datetime | None:

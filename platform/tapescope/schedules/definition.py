@@ -45,6 +45,7 @@ def define(
     priority: int | None = None,
     tags: Collection[str] = (),
     queue: str | None = None,
+    expires_in: float | None = None,
     cron: str | None = None,
     every: float | None = None,
     time_zone: str = "UTC",
@@ -74,6 +75,9 @@ def define(
         priority=None if priority is None else check_priority(priority),
         tags=check_tags(tags),
         queue=None if queue is None else check_queue(queue),
+        expires_in=None
+        if expires_in is None
+        else check_seconds("expires_in", expires_in, over_zero=True),
     )
 
 
@@ -98,6 +102,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         priority=declared.priority,
         tags=declared.tags,
         queue=declared.queue,
+        expires_in=declared.expires_in,
         cron=declared.cron,
         every=declared.every,
         time_zone=declared.time_zone,

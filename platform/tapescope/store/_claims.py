@@ -14,19 +14,25 @@ from tapescope.errors import EventFateUnknown, StoreClosed, StoreRefused, Tapesc
 from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, Event, Outcome
-from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent
+from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent, TaskStatus
 from tapescope.shielded import EXITS, await_child, wait_shielded
+from tapescope.store._expiries import Expiries
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.messages import count_untaken
 from tapescope.store.notifications import Change
-from tapescope.store.orders import DueOrder, DueRow, body_of_started
+from tapescope.store.orders import DueOrder, DueRow, Expired, body_of_started
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["DueClaims"]
 
 _log = Logger("tapescope")
+
+_ROUNDS: Final = 10
+"""Claims in one call: one more each time that tasks were met which have expired."""
+_EXPIRED: Final = 500
+"""Tasks that have expired of which a claim has so many ended, where it met nothing else."""
 
 _REFUSED: Final = encode(
     FinalEvent.failed(
@@ -47,15 +53,17 @@ class ClaimSlot:
 
 class DueClaims:
     """One store's claims of due tasks. ``deliver`` makes a live claim of a row that was claimed;
-    ``release`` gives back claims whose caller is gone."""
+    ``release`` gives back claims whose caller is gone; ``expiries`` end what has expired."""
 
     def __init__(
         self,
         core: StoreCore,
         deliver: Callable[[DueOrder, DueRow], Claim],
         release: Callable[[Attempt, str], Awaitable[GivenUp]],
+        expiries: Expiries,
     ) -> None:
         self._core, self._deliver, self._release = core, deliver, release
+        self._expiries = expiries
         self._slots: dict[str, ClaimSlot] = {}
         self._calls = 0
 
@@ -70,7 +78,7 @@ class DueClaims:
         """See ``TaskStore.claim_due``; ``lease`` is in microseconds."""
         gone = asyncio.Event()
         claiming = asyncio.ensure_future(
-            self._claim_in_slot(owner, ops, limit, lease, queues, gone)
+            self._claim_in_rounds(owner, ops, limit, lease, queues, gone)
         )
         try:
             return await await_child(asyncio.shield(claiming))
@@ -81,7 +89,7 @@ class DueClaims:
             await await_child(leaving)
             raise
 
-    async def _claim_in_slot(
+    async def _claim_in_rounds(
         self,
         owner: str,
         ops: Sequence[str],
@@ -90,6 +98,37 @@ class DueClaims:
         queues: Sequence[str] | None,
         gone: asyncio.Event,
     ) -> list[Claim]:
+        """Claim once, and again in the place of what had expired, once that is ended."""
+        claims: list[Claim] = []
+        for _ in range(_ROUNDS):
+            try:
+                found, expired = await self._claim_in_slot(
+                    owner, ops, limit - len(claims), lease, queues, gone
+                )
+                claims += found
+                if not expired or gone.is_set():
+                    break
+                ended = await self._expiries.end(expired)
+                if not found:
+                    ended += await self._expiries.look(_EXPIRED)
+            except TapescopeError:
+                if not claims:
+                    raise
+                break  # the caller is given what there is, and meets the error with its next call
+            if not ended:
+                break  # a session holds them, say: they are met again, or ended by a heartbeat
+        return claims
+
+    async def _claim_in_slot(
+        self,
+        owner: str,
+        ops: Sequence[str],
+        limit: int,
+        lease: int,
+        queues: Sequence[str] | None,
+        gone: asyncio.Event,
+    ) -> tuple[list[Claim], list[Expired]]:
+        """What one claim has taken, and what it met that has expired."""
         slot = self._slots.setdefault(owner, ClaimSlot())
         start = self._core.clock.monotonic()
         try:
@@ -119,7 +158,8 @@ class DueClaims:
         refused = [row for row in rows if row.refused]
         for row in refused:
             self._tell_of_refused(order, row)
-        rows = [row for row in rows if not row.refused]
+        expired = [row.task for row in rows if row.expired]
+        rows = [row for row in rows if not row.refused and not row.expired]
         claims = [self._deliver(order, row) for row in rows]
         self._core.meter.operation("claim_due", self._core.clock.monotonic() - start)
         # What an earlier call claimed, whose reply was lost, may be more than this one is for.
@@ -128,7 +168,9 @@ class DueClaims:
         kept = {claim.task.task_id for claim in wanted}
         await self._release_all([claim for claim in held if claim.task.task_id not in kept])
         await count_untaken(self._core, [row.task.task_id for row in refused])
-        return wanted
+        # Of an earlier call, whose reply was lost: it may have ended since.
+        still = [task for task in expired if task.status is TaskStatus.PENDING]
+        return wanted, [Expired.of(task) for task in still if task.expires_us is not None]
 
     def _tell_of_refused(self, order: DueOrder, row: DueRow) -> None:
         """Count what the database says it wrote, and tell who follows here, and the operator."""

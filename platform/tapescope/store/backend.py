@@ -42,6 +42,8 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Expired,
+    ExpiredOrder,
     FollowersOrder,
     FollowersPage,
     ListedTasks,
@@ -319,6 +321,16 @@ class StoreBackend(abc.ABC):
         It is asked at each heartbeat: where no such task is open it costs nothing, and where there
         are many it looks at ``parents`` parents at the most and says where the next look begins. A
         store of few tasks may look at all.
+        """
+
+    @abc.abstractmethod
+    async def find_expired(self, order: ExpiredOrder) -> Sequence[Expired]:
+        """At most ``limit`` pending tasks of no attempt whose ``expires_in`` is over, whatever they
+        wait for (a worker, a slot, an engine, the end of a pause), in the order of (since when,
+        key), behind ``after``.
+
+        It is asked at each heartbeat: where none has expired it costs one look, however much waits.
+        A store of few tasks may look at all (``ExpiredOrder.pick``).
         """
 
     @abc.abstractmethod

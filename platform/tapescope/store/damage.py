@@ -34,6 +34,7 @@ __all__ = [
     "as_damaged_task",
     "count_drops",
     "has_sound_numbers",
+    "is_expiry",
     "read_cancel",
     "read_drop",
     "read_event",
@@ -80,6 +81,11 @@ def has_sound_numbers(attempt: Any, retries: Any, retries_spent: Any, timeout: A
         and retries_spent >= 0
         and (timeout is None or (type(timeout) in (float, int) and 0 < timeout < math.inf))
     )
+
+
+def is_expiry(value: Any) -> bool:
+    """Whether a row's ``expires_in`` is microseconds that end some day, or ``None``."""
+    return value is None or (type(value) is int and 0 < value <= LAST_TIME)
 
 
 def read_tags(text: Any) -> tuple[str, ...]:
@@ -159,6 +165,13 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         wrong.append("timeout_s")
         return None
 
+    def take_expiry() -> float | None:
+        value = row["expires_in"]
+        if is_expiry(value):
+            return None if value is None else value / 1e6
+        wrong.append("expires_in")
+        return None
+
     params: dict[str, Any] = {}
     try:
         found = read_json(row["params"])
@@ -209,6 +222,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
         engine=take("engine", str, None) or None,
         queue=take("queue", str, DEFAULT_QUEUE),
+        expires_in=take_expiry(),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

@@ -118,6 +118,8 @@ class CreateRow(NamedTuple):
     """What brings it to a worker; empty: workers claim it themselves."""
     queue: str = DEFAULT_QUEUE
     """Which workers take it."""
+    expires_in: int | None = None
+    """Microseconds from when it is due after which no first attempt begins; ``None``: never."""
 
 
 class Inserted(NamedTuple):
@@ -286,6 +288,9 @@ class CancelState(StrEnum):
     """It runs, and an earlier request is on record, which stays."""
     TERMINAL = "terminal"
     """It has ended; nothing changed."""
+    NOT_EXPIRED = "not_expired"
+    """The request was that of its expiry, and its time is not over, or an attempt has begun;
+    nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +302,7 @@ class CancelAnswer:
     owner: str | None
     attempt: int
     request: CancelRequest | None
-    """The request on record; ``None`` only for a task that ended without one."""
+    """The request on record; ``None`` for a task that ended without one, or ``NOT_EXPIRED``."""
     last_seq: int
     """The tape's end; the cancelled task's ``final`` when the state is ``CANCELLED``."""
     traceparent: str | None = None

@@ -42,8 +42,8 @@ class StoreOps:
         """Tell every process on the store that a worker can run these ops; the last call counts.
 
         From now on a lost run of such an op is made again while a retry is left, whichever process
-        rescues it, and a submit takes on the op's timeout, retries, priority and queue, and
-        keeps to its bound.
+        rescues it, and a submit takes on the op's timeout, retries, priority, queue and expiry,
+        and keeps to its bound.
         """
         core = self._core
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
@@ -175,6 +175,7 @@ def _can_be_read(known: KnownOp) -> bool:
     return (
         is_op(known.op)
         and has_sound_numbers(0, known.retries, 0, known.timeout)
+        and has_sound_numbers(0, 0, 0, known.expires_in)
         and known.priority in PRIORITIES
         and (known.max_concurrent is None or known.max_concurrent >= 1)
         and is_queue(known.queue)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
@@ -11,9 +11,11 @@ from tapescope.codec import decode, encode
 from tapescope.model.leases import RescueResult
 from tapescope.model.tape import FINAL
 from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent, Task, TaskStatus
+from tapescope.model.times import FIRST_TIME
 from tapescope.store.flush import EventRow
 
 __all__ = [
+    "FIRST_EXPIRED",
     "FIRST_FOLLOWER",
     "FIRST_FOREIGN_OFFER",
     "LAST_CHILD",
@@ -21,6 +23,8 @@ __all__ = [
     "DueOrder",
     "DueRow",
     "DueTask",
+    "Expired",
+    "ExpiredOrder",
     "Follower",
     "FollowersOrder",
     "FollowersPage",
@@ -95,6 +99,48 @@ class FollowersPage(NamedTuple):
             return cls(found)
         child, parent = rows[-1][:2]
         return cls(found, (parent, LAST_CHILD if child is None else child))
+
+
+class Expired(NamedTuple):
+    """A pending task that has expired: no attempt of it begins any more."""
+
+    task_id: str
+    op: str
+    at: int
+    """Since when, in microseconds since the epoch."""
+    key: int
+    """Of its row."""
+    expires_in: int
+    """Microseconds that it had from when it was due."""
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Of a task that ``has_expired``."""
+        at = task.expires_us
+        assert at is not None, "it expires"
+        return cls(task.task_id, task.op, at, task.key, round((task.expires_in or 0) * 1_000_000))
+
+
+FIRST_EXPIRED: Final = (FIRST_TIME, 0)
+"""Before every (time, key)."""
+
+
+class ExpiredOrder(NamedTuple):
+    """A call of ``find_expired``, as a backend is given it: by time, and then by key."""
+
+    limit: int
+    after: tuple[int, int] = FIRST_EXPIRED
+    """The (``at``, ``key``) behind which it begins."""
+
+    def pick(self, tasks: Iterable[Task], now: int) -> list[Expired]:
+        """For a store that looks at all its tasks: those that it is to give, at ``now``."""
+        found = [Expired.of(task) for task in tasks if task.has_expired(now)]
+        behind = sorted((one for one in found if (one.at, one.key) > self.after), key=_place)
+        return behind[: self.limit]
+
+
+def _place(one: Expired) -> tuple[int, int]:
+    return one.at, one.key
 
 
 class RescueOrder(NamedTuple):
@@ -211,6 +257,9 @@ class DueRow(NamedTuple):
     """The ``seq`` of its ``task_started``; of its ``final`` where it was ``refused``."""
     refused: str = ""
     """Why it could not be claimed, and so has ended as failed, with ``BAD_ROW``."""
+    expired: bool = False
+    """It was next, and has expired: it was not claimed, ``attempt`` and ``started_seq`` are 0, and
+    it is pending until its cancel is requested."""
 
     def held_by(self, owner: str) -> bool:
         """Whether the attempt that was claimed is still the task's, and ``owner``'s."""

@@ -58,6 +58,7 @@ from tapescope.model.tasks import (
 from tapescope.model.times import format_time
 from tapescope.service import Vitals
 from tapescope.store._claims import DueClaims
+from tapescope.store._expiries import Expiries
 from tapescope.store._followers import Followers
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
@@ -94,7 +95,7 @@ from tapescope.store.messages import StoreMessages
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
-from tapescope.store.orders import DueOrder, DueRow, Follower, body_of_first
+from tapescope.store.orders import DueOrder, DueRow, Expired, Follower, body_of_first
 from tapescope.store.schedules import StoreSchedules
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
@@ -182,7 +183,8 @@ class TaskStore:
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._followers = Followers(core, self._cancel_follower)
-        self._claims = DueClaims(core, self._deliver_claim, self.release)
+        self._expiries = Expiries(core, self._cancel_expired)
+        self._claims = DueClaims(core, self._deliver_claim, self.release, self._expiries)
         # By name at each call: a store that records overrides the verb.
         self._orphans = Orphans(
             core,
@@ -461,7 +463,7 @@ class TaskStore:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
 
         ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was
-        run since ``task`` was read.
+        run since ``task`` was read; or when it has expired, and then it is ended.
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
@@ -479,6 +481,8 @@ class TaskStore:
         self.meter.ledger.offer(1)
         won: ClaimAnswer | None = await self._core.submit("claim", call)
         if won is None:
+            if task.has_expired(self.due_clock.now()):
+                await self._expiries.end([Expired.of(task)])
             return None
         return Claim(as_running(task, owner, won), self._core.hold_cursor(call.cursor))
 
@@ -498,7 +502,8 @@ class TaskStore:
         waits behind no append. A task that another session holds just now is left out, so fewer
         than there are may come while ``next_due`` says that one is due. The slots of a concurrency
         key go in the same order to the tasks of all queues: one may go to a task of a queue that is
-        not asked for, and waits with it for a worker of that one.
+        not asked for, and waits with it for a worker of that one. What has expired is not claimed;
+        what of it was met is ended, and others are looked for in its place.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
@@ -628,7 +633,8 @@ class TaskStore:
         The caller's span, where it is recorded, is kept with the request, and the span that tells
         of the end leads to it. Raises ``UnknownTask``; ``BadSetting`` for a reason that is not a
         ``CancelReason``, and for a ``message`` or ``by`` that is not text, or is longer than 16,384
-        and 1,024 bytes.
+        and 1,024 bytes. With the reason ``expired`` it is heeded where the task has expired, as the
+        store sees it, and changes nothing where not (``CancelState.NOT_EXPIRED``).
         """
         reason = check_choice("reason", CancelReason, reason)
         message = check_text("message", message, most=_MESSAGE_BYTES)
@@ -660,8 +666,25 @@ class TaskStore:
         """
         return await self._followers.cancel(check_page_size(limit))
 
+    async def end_expired(self, limit: int = 100) -> int:
+        """End tasks of which no attempt began in the time that they had (``NewTask.expires_in``);
+        says how many have ended by it.
+
+        At most ``limit``, whatever they wait for: a worker, a slot, an engine, the end of a pause.
+        The next call goes on from there, round and round; one that cannot be ended, for a session
+        holds its row, say, is warned of and left for the next round, and holds up no other one.
+        Asked at each heartbeat of each manager. It writes no end of its own: each is a
+        ``request_cancel``, with the reason ``expired`` (decision 0104).
+        """
+        return await self._expiries.look(check_page_size(limit))
+
+    def _cancel_expired(self, one: Expired) -> Coroutine[Any, Any, CancelAnswer]:
+        return self.request_cancel(one.task_id, CancelReason.EXPIRED, _tell_of_expiry(one))
+
     def _cancel_follower(self, one: Follower) -> Coroutine[Any, Any, CancelAnswer]:
         reason = next((known for known in CancelReason if known == one.reason), CancelReason.USER)
+        if reason is CancelReason.EXPIRED:  # its parent's time was over, and not its own
+            reason = CancelReason.SUPERSEDED
         return self.request_cancel(one.task_id, reason, _tell_of_parent(one), one.by)
 
     def attach_span(
@@ -930,6 +953,11 @@ def _as_plain_type(type: object) -> str:
     if not isinstance(type, str):
         raise BadEventType(type, reserved=False)
     return str.__str__(type)
+
+
+def _tell_of_expiry(one: Expired) -> str:
+    """Why a task has ended, for people."""
+    return f"no attempt began within the {one.expires_in / 1e6:g} s after it was due"
 
 
 def _tell_of_parent(one: Follower) -> str:

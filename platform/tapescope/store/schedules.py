@@ -18,7 +18,7 @@ from tapescope.model.schedules import (
 from tapescope.model.tasks import PRIORITIES, is_queue
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.store.core import StoreCore
-from tapescope.store.damage import read_tags
+from tapescope.store.damage import has_sound_numbers, read_tags
 from tapescope.store.validation import check_page_size, check_seconds, check_text
 
 __all__ = ["StoreSchedules", "read_schedule", "write_schedule"]
@@ -167,7 +167,7 @@ def write_schedule(schedule: Schedule) -> tuple[Any, ...]:
         *(s.cron, s.every, s.time_zone, s.catch_up.value, s.overlap.value, s.origin.value),
         *(s.paused, s.next_us, s.last_us, s.last_task, s.priority),
         encode(list(s.tags), "tags") if s.tags else None,
-        *(s.queue, s.created_us, s.revision),
+        *(s.queue, s.expires_in, s.created_us, s.revision),
     )
 
 
@@ -178,7 +178,8 @@ def read_schedule(*row: Any) -> Schedule:
     schedule has no times then: it is shown, warned of, and not fired.
     """
     name, op, params, timeout, retries, cron, every, zone, catch_up, overlap, origin, *rest = row
-    paused, next_us, last_us, last_task, priority, tags, queue, created_us, revision = rest
+    paused, next_us, last_us, last_task, priority, tags, queue, expires_in, *rest = rest
+    created_us, revision = rest
     known: tuple[CatchUp, Overlap, ScheduleOrigin] | None
     try:
         known = CatchUp(catch_up), Overlap(overlap), ScheduleOrigin(origin)
@@ -199,6 +200,7 @@ def read_schedule(*row: Any) -> Schedule:
         priority=priority if priority in PRIORITIES else None,
         tags=_read_tags(tags),
         queue=queue if is_queue(queue) else None,
+        expires_in=expires_in if has_sound_numbers(0, 0, 0, expires_in) else None,
         created_us=_read_time(created_us) or 0,
         revision=revision,
     )

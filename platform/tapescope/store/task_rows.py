@@ -69,6 +69,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         parked=row.concurrency_key is not None,
         engine=row.engine or None,
         queue=row.queue,
+        expires_in=None if row.expires_in is None else row.expires_in / 1e6,
         key=key,
     )
 
@@ -103,6 +104,7 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         concurrency_key=task.concurrency_key,
         engine=task.engine,
         queue=task.queue,
+        expires_in=task.expires_in,
         key=task.key,
     )
 
@@ -127,13 +129,15 @@ def as_given_up(
     )
 
 
-def plan_cancel(task: Task, row: CancelRow) -> tuple[CancelState, Task]:
-    """What a cancel request meets, and the task with the request on record.
+def plan_cancel(task: Task, row: CancelRow, now: int) -> tuple[CancelState, Task]:
+    """What a cancel request meets at ``now``, and the task with the request on record.
 
     ``CANCELLED``: the row's body is now to go on the tape, as the ``final`` that ends the task.
     """
     if task.status.terminal:
         return CancelState.TERMINAL, task
+    if row.reason == CancelReason.EXPIRED and not task.has_expired(now):
+        return CancelState.NOT_EXPIRED, task
     pending = task.status is TaskStatus.PENDING
     if task.cancel is not None and not pending:
         return CancelState.ALREADY_RECORDED, task

@@ -417,8 +417,14 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
         "" if new.engine is None else check_engine(new.engine),
         check_queue(new.queue),
+        None if new.expires_in is None else _in_microseconds("expires_in", new.expires_in),
     )
     return row, {} if empty else decode(params)
+
+
+def _in_microseconds(name: str, value: object) -> int:
+    """A span of time over 0. Raises ``BadSetting``."""
+    return max(1, round(check_seconds(name, value, over_zero=True) * 1_000_000))
 
 
 def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:

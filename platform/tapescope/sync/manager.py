@@ -249,6 +249,7 @@ class SyncManager:
         unique_key: str | None = None,
         concurrency_key: str | None = None,
         queue: str | None = None,
+        expires_in: float | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -277,6 +278,7 @@ class SyncManager:
             unique_key,
             concurrency_key,
             queue,
+            expires_in,
         )
         return self.submit_bound(submission, connection=connection)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tapescope.codec import encode
@@ -23,7 +24,7 @@ from tapescope.model.tape import (
     Event,
     Outcome,
 )
-from tapescope.model.tasks import Claim, Task, TaskStatus
+from tapescope.model.tasks import CancelReason, Claim, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.port import TaskStore
 from tapescope.testing._case import Breach, Case, read_case
@@ -152,8 +153,10 @@ def _check_answers(case: Case) -> None:
             _check_cancel(case, answer)
         elif isinstance(answer, GivenUp | Rescued):
             _check_given_up(case, call, answer)
-        elif isinstance(answer, Claim) and call.attempt not in case.starts:
-            case.broken("I6", f"attempt {call.attempt} was claimed and has no task_started")
+        elif isinstance(answer, Claim):
+            if call.attempt not in case.starts:
+                case.broken("I6", f"attempt {call.attempt} was claimed and has no task_started")
+            _check_in_time(case, answer)
     claims = Counter(call.attempt for call in case.calls if isinstance(call.answer, Claim))
     for attempt, times in claims.items():
         if times > 1:
@@ -161,6 +164,16 @@ def _check_answers(case: Case) -> None:
     twice = [seq for seq, times in taken.items() if times > 1]
     if twice:
         case.broken("I3", f"seq {_shortened(sorted(twice))} was given to two calls")
+
+
+def _check_in_time(case: Case, claim: Claim) -> None:
+    """No first attempt begins once the time that its task had for that is over."""
+    task = claim.task
+    if claim.attempt.number > 1 or task.expires_in is None or task.claimed_us is None:
+        return
+    late = task.claimed_us - (replace(task, attempt=0).expires_us or 0)
+    if late >= 0:
+        case.broken("I5", f"its first attempt began {late / 1e6:g} s after it had expired")
 
 
 def _check_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
@@ -193,6 +206,9 @@ def _check_cancel(case: Case, answer: CancelAnswer) -> None:
     status = case.task.status if case.task else None
     if answer.state is CancelState.CANCELLED and status is not TaskStatus.CANCELLED:
         case.broken("I4", f"a cancel ended the task, the row now says {status}")
+    expired = answer.request is not None and answer.request.reason is CancelReason.EXPIRED
+    if answer.state is CancelState.CANCELLED and expired and case.starts:
+        case.broken("I5", "it ended as expired, and an attempt had begun")
     if answer.state is CancelState.TERMINAL and (status is None or not status.terminal):
         case.broken("I4", f"a cancel found the task ended, the row now says {status}")
 

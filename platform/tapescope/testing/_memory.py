@@ -60,6 +60,8 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Expired,
+    ExpiredOrder,
     FollowersOrder,
     FollowersPage,
     ListedTasks,
@@ -221,7 +223,7 @@ class MemoryBackend(StoreBackend):
         task = record.task
         if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_us > now:
             return None
-        if task.parked:
+        if task.parked or task.has_expired(now):
             return None
         record.remember(undo)
         seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
@@ -262,7 +264,7 @@ class MemoryBackend(StoreBackend):
         record = self.find(row.task_id)
         if record is None:
             return None
-        state, task = plan_cancel(record.task, row)
+        state, task = plan_cancel(record.task, row, now)
         if task is not record.task:
             record.remember(undo)
             record.task = task
@@ -325,6 +327,9 @@ class MemoryBackend(StoreBackend):
         startable = self._find_startable()
         mine = (one for one in due if startable(one.task) and order.takes(one.task))
         for record in islice(mine, order.limit):  # slots know no queues: they were asked first
+            if record.task.has_expired(now):
+                claimed.append(DueRow(record.task, 0, 0, expired=True))
+                continue
             attempt = record.task.attempt + 1
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
@@ -556,6 +561,10 @@ class MemoryBackend(StoreBackend):
             if task.status is TaskStatus.RUNNING and task.owner in owners
             if task.owner is not None and task.cancel is not None
         ]
+
+    async def find_expired(self, order: ExpiredOrder) -> Sequence[Expired]:
+        tasks = [record.task for record in self.records.values()]
+        return order.pick(tasks, self._context.clock.now())
 
     async def find_followers(self, order: FollowersOrder) -> FollowersPage:
         tasks = (record.task for record in self.records.values())

@@ -164,6 +164,7 @@ CREATE TABLE ops (
     max_concurrent integer,
     queue          text             NOT NULL DEFAULT 'default',
     max_waiting    integer,
+    expires_s      double precision,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 CREATE TRIGGER ops_change_slots AFTER UPDATE ON ops
@@ -237,6 +238,7 @@ CREATE TABLE schedules (
     priority   smallint,
     tags       text,
     queue      text,
+    expires_s  double precision,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
@@ -294,7 +296,9 @@ CREATE TABLE tasks (
     engine              text             NOT NULL DEFAULT '',
     confirm_at          bigint           NOT NULL DEFAULT 0,
     queue               text             NOT NULL DEFAULT 'default',
+    expires_in          bigint,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
+    CONSTRAINT tasks_expires_in_known CHECK (expires_in >= 1 AND expires_in <= '253402300799999999'::bigint),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_queue_known CHECK (length(queue) >= 1 AND length(queue) <= 128),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
@@ -304,6 +308,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at, id) WHERE status = 'pending';
 CREATE INDEX tasks_due_queue ON tasks (((op || '/') || queue) COLLATE "C", priority DESC, run_at, id) WHERE status = 'pending' AND engine = '';
+CREATE INDEX tasks_expiring ON tasks ((COALESCE(parked_at, run_at) + expires_in), id) WHERE status = 'pending' AND attempt = 0 AND expires_in IS NOT NULL;
 CREATE INDEX tasks_follow ON tasks (parent_id, task_id) WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
@@ -386,7 +391,7 @@ CREATE TRIGGER tasks_parked_is_not_due BEFORE UPDATE ON tasks
     EXECUTE FUNCTION guard_parked();
 CREATE TRIGGER tasks_stay_readable AFTER UPDATE OF run_at, claimed_at, finished_at, lease_expires_at, cancel_reason, cancel_requested_at ON tasks
     FOR EACH ROW
-    WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
+    WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded', 'expired'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
     EXECUTE FUNCTION guard_unreadable();
 CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
     FOR EACH ROW

@@ -105,6 +105,19 @@ SELECT f.task_id, p.parent_id, c.cancel_reason, c.cancel_message, c.cancel_by, p
                       ORDER BY t.parent_id, t.task_id LIMIT $1) f ON true
  WHERE f.task_id IS NOT NULL OR p.n = $4 LIMIT $1;
 
+-- name: find_expired
+-- Tasks whose time to begin is over, behind a time and key: by the index that has what may expire alone.
+-- Differs from the SQLite version in that the clock is the database's, read once: else no index would go by it.
+WITH clock AS MATERIALIZED (SELECT now_us() AS now)
+SELECT d.task_id, d.op, d.at, d.id, d.expires_in
+  FROM clock c
+ CROSS JOIN LATERAL (SELECT t.task_id, t.op, (coalesce(t.parked_at, t.run_at) + t.expires_in) AS at, t.id, t.expires_in
+                       FROM tasks t
+                      WHERE t.status = 'pending' AND t.attempt = 0 AND t.expires_in IS NOT NULL
+                        AND (coalesce(t.parked_at, t.run_at) + t.expires_in) <= c.now
+                        AND ((coalesce(t.parked_at, t.run_at) + t.expires_in), t.id) > ($2::bigint, $3::bigint)
+                      ORDER BY (coalesce(t.parked_at, t.run_at) + t.expires_in), t.id LIMIT $1) d;
+
 -- name: extend_leases
 -- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.
 -- Differs from the SQLite version in that there no row is held: the file is.
@@ -185,8 +198,8 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
 -- A new task in a caller's transaction, unless its id or a key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent, keys and a
--- queue are named where there are such: a role that was granted its rights before there were any submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent, keys, a queue
+-- and an expiry are named where there are such: a role that was granted its rights before there were any submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (

@@ -7,6 +7,7 @@
 -- interpreter's lock.
 -- Ops that are paused are left out, and all of them for an owner that drains. For a worker of some queues what is
 -- marked so is part of it, and the index of the queues is walked in the place of the other one.
+-- What has expired has its key below 0: it is not to begin, and stands for itself, so that no claim walks past it.
 -- Differs from the Postgres version in that it names no lock, and so need not take op after op.
 WITH RECURSIVE first(op, priority, run_at/*of queues: , queue*/) AS MATERIALIZED (
     SELECT o.value, t.priority, t.run_at/*of queues: , q.value*/
@@ -36,8 +37,8 @@ WITH RECURSIVE first(op, priority, run_at/*of queues: , queue*/) AS MATERIALIZED
                                      LIMIT :limit)
                      LIMIT :limit)) < :limit
 )
-SELECT json_group_array(id)
-  FROM (SELECT t.id
+SELECT json_group_array(iif(late, -id, id))
+  FROM (SELECT t.id, t.expires_in IS NOT NULL AND t.attempt = 0 AND t.run_at + t.expires_in <= :now AS late
           FROM first f
          CROSS JOIN tasks t
          WHERE f.run_at <= :now AND f.priority >= (SELECT priority FROM lowest)

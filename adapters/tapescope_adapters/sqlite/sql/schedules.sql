@@ -1,7 +1,7 @@
 -- name: add_schedule
 INSERT INTO schedules (name, op, params, timeout_s, retries, cron, every_s, time_zone, catch_up, overlap, origin, paused, next_at,
-       last_at, last_task, priority, tags, queue, created_at, revision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+       last_at, last_task, priority, tags, queue, expires_s, created_at, revision)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO NOTHING RETURNING 1;
 
 -- name: change_schedule
@@ -10,7 +10,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 UPDATE schedules
    SET op = ?, params = ?, timeout_s = ?, retries = ?, cron = ?, every_s = ?, time_zone = ?, catch_up = ?,
        overlap = ?, origin = ?, paused = ?, next_at = ?, last_at = ?, last_task = ?, priority = ?, tags = ?,
-       queue = ?, revision = revision + 1
+       queue = ?, expires_s = ?, revision = revision + 1
  WHERE name = ? AND revision = ? RETURNING 1;
 
 -- name: remove_schedule
@@ -18,18 +18,18 @@ DELETE FROM schedules WHERE name = ? RETURNING 1;
 
 -- name: get_schedule
 SELECT name, op, params, timeout_s, retries, cron, every_s, time_zone, catch_up, overlap, origin, paused, next_at,
-       last_at, last_task, priority, tags, queue, created_at, revision
+       last_at, last_task, priority, tags, queue, expires_s, created_at, revision
   FROM schedules WHERE name = ?;
 
 -- name: list_schedules
 SELECT name, op, params, timeout_s, retries, cron, every_s, time_zone, catch_up, overlap, origin, paused, next_at,
-       last_at, last_task, priority, tags, queue, created_at, revision
+       last_at, last_task, priority, tags, queue, expires_s, created_at, revision
   FROM schedules WHERE name > ? ORDER BY name LIMIT ?;
 
 -- name: list_due_schedules
 -- Of those that are not paused, by when they are due: the next ones after a place.
 SELECT name, op, params, timeout_s, retries, cron, every_s, time_zone, catch_up, overlap, origin, paused, next_at,
-       last_at, last_task, priority, tags, queue, created_at, revision
+       last_at, last_task, priority, tags, queue, expires_s, created_at, revision
   FROM schedules WHERE NOT paused AND next_at <= ? AND (next_at, name) > (?, ?)
  ORDER BY next_at, name LIMIT ?;
 

@@ -187,7 +187,7 @@ CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER,
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER, expires_s REAL,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
 CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent ON ops
@@ -273,7 +273,7 @@ CREATE TABLE schedules (
     last_task  TEXT,
     created_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL
-, priority INTEGER, tags TEXT, queue TEXT) STRICT, WITHOUT ROWID;
+, priority INTEGER, tags TEXT, queue TEXT, expires_s REAL) STRICT, WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
@@ -312,7 +312,8 @@ CREATE TABLE tasks (
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
     CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default'
-    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128),
+    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128), expires_in INTEGER
+    CONSTRAINT tasks_expires_in_known CHECK (typeof(expires_in) IN ('integer', 'null') AND expires_in BETWEEN 1 AND 253402300799999999),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -321,6 +322,8 @@ CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
 CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending' AND engine = '';
+CREATE INDEX tasks_expiring ON tasks (coalesce(parked_at, run_at) + expires_in)
+    WHERE status = 'pending' AND attempt = 0 AND expires_in IS NOT NULL;
 CREATE INDEX tasks_follow ON tasks (parent_id, task_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
@@ -375,10 +378,10 @@ BEGIN
 END;
 CREATE TRIGGER tasks_cancel_can_be_read BEFORE UPDATE OF cancel_reason, cancel_requested_at ON tasks
 WHEN NEW.cancel_requested_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-    OR NEW.cancel_reason NOT IN ('user', 'shutdown', 'superseded')
+    OR NEW.cancel_reason NOT IN ('user', 'shutdown', 'superseded', 'expired')
     OR (NEW.cancel_reason IS NULL) <> (NEW.cancel_requested_at IS NULL)
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope: a cancel has a time and one of the three reasons');
+    SELECT RAISE(ABORT, 'tapescope: a cancel has a time and one of the four reasons');
 END;
 CREATE TRIGGER tasks_claimed_at_is_a_time BEFORE UPDATE OF claimed_at ON tasks
 WHEN NEW.claimed_at NOT BETWEEN -62135596800000000 AND 253402300799999999

@@ -3,12 +3,12 @@
 -- consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, unique_key,
-                   concurrency_key, parked_at, engine, queue, created_at)
+                   concurrency_key, parked_at, engine, queue, expires_in, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       iif(v.column16 IS NULL, coalesce(v.column8, v.column19), 253402300799999999), v.column9,
-       min(coalesce(v.column8, v.column19) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
+       iif(v.column16 IS NULL, coalesce(v.column8, v.column20), 253402300799999999), v.column9,
+       min(coalesce(v.column8, v.column20) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
        v.column14, v.column15, v.column16,
-       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column19)), v.column17, v.column18, v.column19
+       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column20)), v.column17, v.column18, v.column19, v.column20
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -23,7 +23,7 @@ SELECT /*task*/ FROM tasks INDEXED BY tasks_unique_key_open
  WHERE unique_key = ? AND op = ? AND status IN ('pending', 'running');
 
 -- name: claim_tasks
--- pending, due and of the attempt that was seen → running. The planner walks the values, one key
+-- pending, due, not expired and of the attempt that was seen → running. The planner walks the values, one key
 -- look-up each; padding rows have no key.
 -- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
 UPDATE tasks
@@ -31,7 +31,8 @@ UPDATE tasks
        claimed_at = v.column5, lease_expires_at = v.column5 + v.column4
   FROM (VALUES /*rows*/) AS v
  WHERE tasks.id = v.column1 AND tasks.attempt = v.column2 AND tasks.status = 'pending'
-   AND tasks.run_at <= v.column5;
+   AND tasks.run_at <= v.column5
+   AND (tasks.expires_in IS NULL OR tasks.attempt > 0 OR tasks.run_at + tasks.expires_in > v.column5);
 
 -- name: find_claimed
 -- When not every claim won: who holds those of these tasks whose attempt has no event yet. An attempt
@@ -47,7 +48,8 @@ SELECT t.id, t.attempt, t.owner, t.status
 SELECT t.id, t.op, t.status, t.attempt, t.owner,
        t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at, t.cancel_traceparent,
        t.traceparent,
-       coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
+       coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0),
+       iif(t.attempt = 0, coalesce(t.parked_at, t.run_at) + t.expires_in, NULL)
   FROM tasks t WHERE t.task_id = ?;
 
 -- name: record_cancel
@@ -134,6 +136,17 @@ SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by, p.n
  WHERE likelihood(p.id IS NOT NULL, 0.000001) AND (t.task_id IS NOT NULL OR p.n = :parents)
  LIMIT :limit;
 
+-- name: find_expired
+-- Tasks whose time to begin is over, behind a time and key: by the index that has what may expire alone. INDEXED BY:
+-- without statistics the planner may walk all that waits.
+-- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
+SELECT t.task_id, t.op, coalesce(t.parked_at, t.run_at) + t.expires_in AS at, t.id, t.expires_in
+  FROM tasks t INDEXED BY tasks_expiring
+ WHERE t.status = 'pending' AND t.attempt = 0 AND t.expires_in IS NOT NULL
+   AND coalesce(t.parked_at, t.run_at) + t.expires_in BETWEEN :at AND :now
+   AND (coalesce(t.parked_at, t.run_at) + t.expires_in > :at OR t.id > :key)
+ ORDER BY coalesce(t.parked_at, t.run_at) + t.expires_in, t.id LIMIT :limit;
+
 -- name: find_overruled
 -- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys
 -- lead, not all that runs.
@@ -216,11 +229,11 @@ SELECT /*task*/ FROM tasks
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
-                   created_at)
+                   expires_in, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
        iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :tags, :parent_id,
        :cancel_with_parent, :unique_key, :concurrency_key,
-       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :queue, :now
+       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :queue, :expires_in, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
    AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
    AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open

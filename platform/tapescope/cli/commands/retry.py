@@ -73,8 +73,8 @@ def retry(
     """Submit ended tasks again, and print the ids of the new tasks.
 
     Name them, or choose them with --failed or --status and other options; then you are asked first.
-    A new task has the op, params, timeout, retries, priority, queue, tags, parent and keys, but for
-    the idempotency key, of the old one. A worker of the store must have registered the op.
+    A new task has the op, params, timeout, retries, priority, queue, expiry, tags, parent and keys,
+    but for the idempotency key, of the old one. A worker of the store must have registered the op.
     """
     wanted = choose_tasks(
         status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent

@@ -130,6 +130,13 @@ def list_schedules(
     help="A word by which its tasks are found; give it again for more, up to ten.",
 )
 @click.option(
+    "--expires-in",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="Begin no first attempt of them later than this long after they are due. Default: as the "
+    "op has it.",
+)
+@click.option(
     "--catch-up",
     type=Words(CatchUp),
     default=CatchUp.ONE.value,
@@ -159,6 +166,7 @@ def add(
     priority: int | None,
     queue: str | None,
     tags: tuple[str, ...],
+    expires_in: float | None,
     catch_up: CatchUp,
     overlap: Overlap,
     as_json: bool,
@@ -176,6 +184,7 @@ def add(
         priority=priority,
         tags=tags,
         queue=queue,
+        expires_in=expires_in,
     )
     settings: dict[str, Any] = {
         "cron": cron,

@@ -40,7 +40,9 @@ _MOST: Final = 200
 _FOLLOWS: Final = "cancel_with_parent"
 _FIRST: Final = 2
 """Events among which a command's start is."""
-_TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_expires_at")
+_TIMES: Final = (
+    *("created_at", "run_at", "expires_at", "claimed_at", "finished_at", "lease_expires_at"),
+)
 
 
 @click.command("show")

@@ -65,6 +65,13 @@ __all__ = ["submit"]
     help="Start the task no sooner than this time: 2026-01-31T12:00:00Z.",
 )
 @click.option(
+    "--expires-in",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="Begin no first attempt later than this long after the task is due: it ends as cancelled, "
+    "expired. Default: as the op has it.",
+)
+@click.option(
     "--key",
     metavar="KEY",
     help="An idempotency key: to submit the same op and key again gives the same task.",
@@ -93,6 +100,7 @@ def submit(
     tags: tuple[str, ...],
     delay: float | None,
     run_at: str | None,
+    expires_in: float | None,
     key: str | None,
     unique_key: str | None,
     concurrency_key: str | None,
@@ -118,6 +126,7 @@ def submit(
         unique_key=unique_key,
         concurrency_key=concurrency_key,
         queue=queue,
+        expires_in=expires_in,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

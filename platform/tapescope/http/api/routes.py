@@ -329,6 +329,7 @@ async def submit(
         priority=body.priority,
         tags=body.tags,
         queue=body.queue,
+        expires_in=body.expires_in,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,

@@ -90,6 +90,7 @@ async def add_schedule(
             priority=body.priority,
             tags=body.tags,
             queue=body.queue,
+            expires_in=body.expires_in,
         )
         schedule, added = await manager.schedules.ensure(
             body.name,

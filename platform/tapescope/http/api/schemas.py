@@ -121,6 +121,10 @@ class TaskRow(_Shape):
     owner: str | None
     created_at: Time
     run_at: Time
+    expires_at: Annotated[
+        Time | None,
+        Field(description="From then on no attempt begins; null: never, or one has begun."),
+    ]
     claimed_at: Time | None
     finished_at: Time | None
     lease_expires_at: Time | None
@@ -142,6 +146,13 @@ class TaskRow(_Shape):
         Field(description="What brings it to a worker; null: workers claim it themselves."),
     ]
     queue: Annotated[str, Field(description="Which workers take it.", examples=["default"])]
+    expires_in: Annotated[
+        float | None,
+        Field(
+            description="Seconds from when it is due within which its first attempt begins, or "
+            "none does."
+        ),
+    ]
     idempotency_key: str | None
     unique_key: Annotated[
         str | None, Field(description="No other task of its op with it is open beside it.")
@@ -509,6 +520,7 @@ class ScheduleRow(_Shape):
     priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
     tags: Annotated[list[str], Field(description="Of its tasks.")]
     queue: Annotated[str | None, Field(description="Of its tasks; null: as the op has it.")]
+    expires_in: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -604,6 +616,13 @@ class SubmitBody(_Body):
     ] = None
     queue: Annotated[
         str | None, Field(description="Which workers take it. Default: as the op has it.")
+    ] = None
+    expires_in: Annotated[
+        Length | None,
+        Field(
+            description="Seconds from when it is due within which its first attempt begins; else "
+            "it ends as cancelled, with the reason 'expired'. Default: as the op has it."
+        ),
     ] = None
 
 
@@ -709,6 +728,9 @@ class ScheduleBody(_Body):
     queue: Annotated[str | None, Field(description="Of its tasks. Default: as the op has it.")] = (
         None
     )
+    expires_in: Annotated[
+        Length | None, Field(description="Of its tasks. Default: as the op has it.")
+    ] = None
 
 
 class AuditBody(_Body):

@@ -31,6 +31,7 @@ try:
                 "claims",
                 "context",
                 "engines",
+                "expiry",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -61,6 +62,7 @@ try:
     from tapescope.testing.conformance.claims import ClaimsConformance
     from tapescope.testing.conformance.context import ContextConformance
     from tapescope.testing.conformance.engines import EnginesConformance
+    from tapescope.testing.conformance.expiry import ExpiryConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -94,6 +96,7 @@ __all__ = [
     "ClaimsConformance",
     "ContextConformance",
     "EnginesConformance",
+    "ExpiryConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -138,6 +141,7 @@ class StoreConformance(
     OrderConformance,
     UniqueKeysConformance,
     SlotsConformance,
+    ExpiryConformance,
     PausesConformance,
     EnginesConformance,
     QueuesConformance,

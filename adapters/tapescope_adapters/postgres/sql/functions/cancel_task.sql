@@ -1,5 +1,6 @@
 -- One cancel request: a pending task ends, a running one keeps it, the first one stays. The row says which
 -- role the session has that records it (docs/decisions/0046); guard_cancel lets no other be named.
+-- One because a task has expired is heeded where that is so by this clock, and no attempt has begun.
 CREATE OR REPLACE FUNCTION cancel_task(
     x_task_id uuid, x_reason text, x_message text, x_by text, x_traceparent text, x_ts bigint
 ) RETURNS json
@@ -21,6 +22,10 @@ BEGIN
       FROM (SELECT e.seq, e.offer FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1) e;
     IF t.status NOT IN ('pending', 'running') THEN
         state := 'terminal';
+    ELSIF x_reason = 'expired' AND NOT coalesce(
+            t.status = 'pending' AND t.attempt = 0
+            AND coalesce(t.parked_at, t.run_at) + t.expires_in <= now_us(), false) THEN
+        state := 'not_expired';
     ELSIF t.cancel_requested_at IS NOT NULL THEN
         state := 'already_recorded';
     ELSE

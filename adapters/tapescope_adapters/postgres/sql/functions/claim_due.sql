@@ -4,6 +4,8 @@
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
 -- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
+-- What is next and has expired is not begun (docs/decisions/0104): it takes its place among x_limit, so that no claim walks
+-- past it, and with an exclamation mark among x_ops it is in the answer, with the attempt 0. Who asked then ends it.
 -- Parked tasks are given the slots of their keys that are free, and are due then.
 -- What begins with a slash among x_ops is a queue that tasks are taken from; older versions send none, and take from all.
 -- All of them, as the queue NULL, are a look of its own, in the index that knows no queues, so that a worker which takes
@@ -24,6 +26,8 @@ DECLARE
     now      bigint;
     stored   json;
     x_queues text[];
+    x_tell   boolean;
+    expired  bigint[];
     levels   smallint[];
     level    smallint;
     share    record;
@@ -36,8 +40,10 @@ DECLARE
     news     text;
 BEGIN
     now := now_us();
+    x_tell := '!' = ANY (x_ops);
     x_queues := ARRAY(SELECT substr(o.op, 2) FROM unnest(x_ops) AS o(op) WHERE o.op LIKE '/%');
-    x_ops := list_claimable(x_owner, ARRAY(SELECT o.op FROM unnest(x_ops) AS o(op) WHERE o.op NOT LIKE '/%'));
+    x_ops := list_claimable(x_owner, ARRAY(SELECT o.op FROM unnest(x_ops) AS o(op)
+                                            WHERE o.op NOT LIKE '/%' AND o.op <> '!'));
     IF cardinality(x_queues) = 0 THEN
         x_queues := '{NULL}';
     END IF;
@@ -135,17 +141,25 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Where each tape ends is read here, after the locks: in one statement the old end would show.
-    SELECT array_agg(p.id ORDER BY t.priority DESC, t.run_at, p.id),
-           array_agg(t.attempt::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id),
-           array_agg(coalesce(e.seq, 0)::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id),
-           bool_and(t.attempt BETWEEN 0 AND 2147483646
+    SELECT array_agg(p.id ORDER BY t.priority DESC, t.run_at, p.id) FILTER (WHERE NOT t.late),
+           array_agg(t.attempt::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id) FILTER (WHERE NOT t.late),
+           array_agg(coalesce(e.seq, 0)::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id) FILTER (WHERE NOT t.late),
+           coalesce(bool_and(t.attempt BETWEEN 0 AND 2147483646
                     AND (e.seq IS NULL OR (e.seq < 2147483647 AND e.type <> 'final' AND e.attempt <= t.attempt)))
-      INTO won, attempts, starts, sound
+                    FILTER (WHERE NOT t.late), true),
+           array_agg(p.id) FILTER (WHERE t.late)
+      INTO won, attempts, starts, sound, expired
       FROM unnest(picked) AS p(id)
-     CROSS JOIN LATERAL (SELECT t.attempt, t.priority, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
+     CROSS JOIN LATERAL (SELECT t.attempt, t.priority, t.run_at,
+                                t.expires_in IS NOT NULL AND t.attempt = 0 AND t.run_at + t.expires_in <= now AS late
+                           FROM tasks t WHERE t.id = p.id LIMIT 1) t
       LEFT JOIN LATERAL (SELECT e.seq, e.type, e.attempt FROM events e WHERE e.task = p.id
                           ORDER BY e.seq DESC LIMIT 1) e ON true;
-    IF sound THEN
+    IF won IS NULL THEN
+        won := '{}';
+        attempts := '{}';
+        starts := '{}';
+    ELSIF sound THEN
         UPDATE tasks t
            SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
                lease_expires_at = now + x_lease
@@ -158,16 +172,21 @@ BEGIN
           FROM claim_singly(x_owner, x_ops || ARRAY(SELECT '/' || q.queue FROM unnest(x_queues) AS q(queue) WHERE q.queue IS NOT NULL),
                             x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
     END IF;
-    IF cardinality(won) = 0 THEN
+    IF cardinality(won) = 0 AND (expired IS NULL OR NOT x_tell) THEN
         UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
         RETURN NULL;
     END IF;
     SELECT string_agg(t.task_id || ':' || w.seq, ',') INTO news
       FROM unnest(won, starts) AS w(id, seq)
      CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t WHERE t.id = w.id LIMIT 1) t;
-    IF current_setting('tapescope.quiet', true) IS DISTINCT FROM 'on' THEN
+    IF news <> '' AND current_setting('tapescope.quiet', true) IS DISTINCT FROM 'on' THEN
         PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
             CASE WHEN length(news) > 7000 THEN '*' ELSE news END, ''));
+    END IF;
+    IF x_tell AND expired IS NOT NULL THEN
+        won := won || expired;
+        attempts := attempts || array_fill(0::bigint, ARRAY[cardinality(expired)]);
+        starts := starts || array_fill(0::bigint, ARRAY[cardinality(expired)]);
     END IF;
     UPDATE lanes
        SET answer = (SELECT json_agg(json_build_array(w.id, w.attempt, w.seq) ORDER BY w.nth)

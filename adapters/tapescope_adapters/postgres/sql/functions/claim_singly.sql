@@ -40,6 +40,7 @@ BEGIN
                 SELECT d.id, d.attempt FROM tasks d
                  WHERE asked.queue IS NULL AND d.status = 'pending' AND d.engine = '' AND d.op = asked.op
                    AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
+                   AND (d.expires_in IS NULL OR d.attempt > 0 OR d.run_at + d.expires_in > x_now)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
              UNION ALL
             SELECT * FROM (
@@ -47,6 +48,7 @@ BEGIN
                  WHERE asked.queue IS NOT NULL AND d.status = 'pending' AND d.engine = ''
                    AND (d.op || '/' || d.queue) COLLATE "C" = asked.op || '/' || asked.queue
                    AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
+                   AND (d.expires_in IS NULL OR d.attempt > 0 OR d.run_at + d.expires_in > x_now)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS of_queue
         LOOP
             EXIT WHEN cardinality(won) >= x_limit;

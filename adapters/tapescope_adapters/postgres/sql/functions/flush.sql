@@ -124,7 +124,7 @@ BEGIN
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
                                run_at, owner, lease_expires_at, priority, tags, parent_id,
                                cancel_with_parent, unique_key, concurrency_key, parked_at, engine, queue,
-                               created_at)
+                               expires_in, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
                         ELSE 253402300799999999 END, c.owner,
@@ -133,17 +133,17 @@ BEGIN
                    coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
                    c.unique_key, c.concurrency_key,
                    CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END,
-                   coalesce(c.engine, ''), coalesce(c.queue, 'default'), now
+                   coalesce(c.engine, ''), coalesce(c.queue, 'default'), c.expires_in, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
                           creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
                           creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[],
-                          string_to_array(creates[18], E'\x1e'))
+                          string_to_array(creates[18], E'\x1e'), creates[19]::bigint[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
                         owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
-                        concurrency_key, engine, queue)
+                        concurrency_key, engine, queue, expires_in)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -185,12 +185,14 @@ BEGIN
                                   claims[4]::text[], claims[5]::bigint[], claims[6]::bigint[],
                                   string_to_array(claims[7], E'\x1e')) WITH ORDINALITY
                            AS k(task_id, key, attempt, owner, lease, ts, body, place)
-                     CROSS JOIN LATERAL (SELECT t.ctid AS at, t.task_id, t.status, t.attempt, t.run_at
+                     CROSS JOIN LATERAL (SELECT t.ctid AS at, t.task_id, t.status, t.attempt, t.run_at,
+                                                  t.expires_in
                                            FROM tasks t
                                           WHERE t.id = CASE WHEN k.key < 0 THEN made[-k.key] ELSE k.key END
                                           LIMIT 1) p
                      WHERE p.status = 'pending' AND p.attempt = k.attempt AND p.run_at <= now
-                       AND p.task_id = k.task_id) w
+                       AND p.task_id = k.task_id
+                       AND (p.expires_in IS NULL OR p.attempt > 0 OR p.run_at + p.expires_in > now)) w
              WHERE t.ctid = w.at
             RETURNING w.place, t.id, t.attempt, t.task_id, w.ts, w.body
         )

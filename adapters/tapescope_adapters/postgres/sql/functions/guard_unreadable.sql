@@ -5,6 +5,6 @@ SET search_path FROM CURRENT
 AS $$
 BEGIN
     PERFORM refuse('a task has an id over 0, times of the years 1 to 9999, a cancel with a time and one of '
-                   'the three reasons, and params that are a JSON object');
+                   'the four reasons, and params that are a JSON object');
     RETURN NULL;
 END $$;
