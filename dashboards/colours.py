@@ -101,6 +101,7 @@ MEANINGS: Final[dict[str, str]] = {
     CancelReason.USER: GREY,
     CancelReason.SHUTDOWN: "purple",
     CancelReason.SUPERSEDED: "light-blue",
+    CancelReason.EXPIRED: LATE,
     DropReason.AFTER_TERMINAL: LATE,
     DropReason.STALE_ATTEMPT: BAD,
     DropReason.DUPLICATE_FINAL: "dark-red",

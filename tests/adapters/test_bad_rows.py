@@ -71,7 +71,7 @@ IN_SQLITE: Final = {
         *("traceparent", "created_at", "claimed_at", "finished_at", "lease_expires_at"),
         *("owner", "cancel_reason", "cancel_message", "cancel_by", "cancel_requested_at"),
         *("error_code", "priority", "tags", "parent_id", "cancel_with_parent"),
-        *("unique_key", "concurrency_key", "queue"),
+        *("unique_key", "concurrency_key", "queue", "expires_in"),
     )
     for kind, value in {"a blob": BLOB, "no UTF-8": NO_TEXT}.items()
 } | {

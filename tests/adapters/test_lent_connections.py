@@ -45,6 +45,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
                 priority=number,
                 tags=[f"order:{number}"],
                 queue="mail" if number == 3 else None,
+                expires_in=2.5 if number == 3 else None,
                 connection=caller.connection,
             )
 
@@ -70,6 +71,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
     assert found[kept.task_id].priority == 3
     assert found[kept.task_id].tags == ("order:3",)
     assert (found[kept.task_id].priority, found[kept.task_id].queue) == (3, "mail")
+    assert (found[kept.task_id].expires_in, found[first.task_id].expires_in) == (2.5, None)
     assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
 
 

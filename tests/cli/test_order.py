@@ -35,3 +35,20 @@ def test_a_submit_says_its_queue(tapescope: Tapescope) -> None:
     assert [task["queue"] for task in listed] == ["default", "bulk"]
     assert refused.returncode == 1
     assert "1 to 128 of A-Z" in refused.stderr.decode()
+
+
+def test_a_submit_says_when_it_expires(tapescope: Tapescope) -> None:
+    """Counted from when it is due; on the row, as a person and a program read it."""
+    asked = ("submit", "resize", "--delay", "3600", "--expires-in", "1.5")
+    task_id = tapescope.here(*asked).stdout.decode().strip()
+    tapescope.here("submit", "resize")
+    shown = tapescope.here("show", task_id).stdout.decode()
+    plain, task = tapescope.json("list")["tasks"]
+    refused = tapescope.here("submit", "resize", "--expires-in", "0")
+
+    (line,) = [line for line in shown.splitlines() if line.startswith("expires_in")]
+    assert line.split(None, 1)[1].startswith("1.5 s after it is due: 2")
+    assert "(in " in line
+    assert (plain["expires_in"], task["expires_in"]) == (None, 1.5)
+    assert refused.returncode == 1
+    assert "a number of seconds over 0" in refused.stderr.decode()

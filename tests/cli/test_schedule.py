@@ -35,6 +35,8 @@ async def test_a_schedule_is_added_as_it_is_said(store: TaskStore, tapescope: Ta
         "-3",
         "--queue",
         "bulk",
+        "--expires-in",
+        "2.5",
     )
     policies = ("--catch-up", "ALL", "--overlap", "skip")
     shape = tapescope.json("schedule", "add", *NIGHTLY, *options, *policies)
@@ -45,6 +47,7 @@ async def test_a_schedule_is_added_as_it_is_said(store: TaskStore, tapescope: Ta
     assert (nightly.params, nightly.retries, nightly.timeout) == ({"a": 1}, 2, 1.5)
     assert (nightly.priority, often.priority) == (-3, None)
     assert (nightly.queue, often.queue) == ("bulk", None)
+    assert (nightly.expires_in, often.expires_in) == (2.5, None)
     assert (nightly.catch_up, nightly.overlap) == ("all", "skip")
     assert (often.every, often.catch_up, often.overlap) == (900, "one", "allow")
     assert (shape["name"], shape["paused"]) == ("nightly", False)

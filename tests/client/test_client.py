@@ -128,6 +128,7 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
             priority=-4,
             tags=["b", "a"],
             queue="bulk",
+            expires_in=1.5,
         )
         with pytest.raises(IdempotencyConflict) as raised:
             await client.submit("double", params={"n": 5}, idempotency_key="k")
@@ -156,6 +157,8 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert [task.task_id for task in tagged.tasks] == [other.task_id]
     assert children.tasks == ()
     assert (row.queue, waits.queue) == ("default", "bulk")
+    assert (row.expires_in, waits.expires_in) == (None, 1.5)
+    assert waits.expires_us == waits.run_us + 1_500_000
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
@@ -564,6 +567,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
             priority=n % 7 or None,
             tags=[f"t{n % 3}"],
             queue="bulk" if n % 2 else None,
+            expires_in=n or None,
         )
         for n in range(600)
     ]
@@ -581,6 +585,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
     assert ([first.params, last.params], first.idempotency_key) == ([{"n": 0}, {"n": 599}], "k0")
     assert [first.priority, last.priority] == [0, 599 % 7]
     assert [first.queue, last.queue] == ["default", "bulk"]
+    assert [first.expires_in, last.expires_in] == [None, 599]
     assert tasks[1].created is True
     assert (again[0].task_id, again[0].created) == (tasks[0].task_id, False)
     assert none == []

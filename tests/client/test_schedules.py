@@ -50,7 +50,13 @@ async def test_a_client_says_what_the_manager_says(sqlite_url: str, kind: Kind) 
             return await ended_by(kind, shop.url, f"schedules.{verb}", *arguments)
 
         what = Submission(
-            "double", params={"n": 4}, timeout=9, retries=2, priority=-3, queue="bulk"
+            "double",
+            params={"n": 4},
+            timeout=9,
+            retries=2,
+            priority=-3,
+            queue="bulk",
+            expires_in=1.5,
         )
         async with Client(shop.url) as client:
             added = await client.schedules.add(

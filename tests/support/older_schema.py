@@ -43,9 +43,10 @@ async def take_migration_off(url: str) -> None:
             for column in ("engine", "confirm_at"):  # with its indexes
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
-            for column in ("priority", "queue", "max_waiting"):
+            for column in ("priority", "queue", "max_waiting", "expires_s"):
                 await raw.execute(f"ALTER TABLE ops DROP COLUMN {column}")
-            await raw.execute("ALTER TABLE tasks DROP COLUMN queue")  # with its index
+            for column in ("queue", "expires_in"):  # with their indexes
+                await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
             )
@@ -82,9 +83,10 @@ async def take_migration_off(url: str) -> None:
             conn.execute(f"DROP TABLE {table}")
         for index in ("tasks_unique_key_open", "tasks_parked"):
             conn.execute(f"DROP INDEX {index}")
-        for column in ("unique_key", "parked_at", "concurrency_key"):
+        conn.execute("DROP INDEX tasks_expiring")
+        for column in ("unique_key", "parked_at", "concurrency_key", "expires_in"):
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
-        for column in ("max_concurrent", "max_waiting"):
+        for column in ("max_concurrent", "max_waiting", "expires_s"):
             conn.execute(f"ALTER TABLE ops DROP COLUMN {column}")
         for index in ("tasks_due_op", "tasks_due_queue", "tasks_to_confirm"):
             conn.execute(f"DROP INDEX {index}")

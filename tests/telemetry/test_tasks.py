@@ -34,13 +34,14 @@ def test_series_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
 
 
 def test_cancel_reasons_start_at_zero(captured: CapturedTelemetry) -> None:
-    """The three reasons of a cancel are there before any cancel, as is the limit."""
+    """The four reasons of a cancel are there before any cancel, as is the limit."""
     reasons = captured.points("tapescope.cancel.requests")
 
     assert {(p.labels["tapescope.cancel.reason"], p.value) for p in reasons} == {
         ("user", 0),
         ("shutdown", 0),
         ("superseded", 0),
+        ("expired", 0),
     }
     assert captured.value("tapescope.task.limit") == 0
 

@@ -58,7 +58,6 @@ def task_shape(task: Task) -> dict[str, Any]:
         "owner": task.owner,
         "created_at": format_time(task.created_us),
         "run_at": format_time(task.run_us),
-        "expires_at": format_optional_time(task.expires_us),
         "claimed_at": format_optional_time(task.claimed_us),
         "finished_at": format_optional_time(task.finished_us),
         "lease_expires_at": format_optional_time(task.lease_expires_us),

@@ -112,7 +112,8 @@ task is in another queue.
 
 Besides as many tasks are parked on one concurrency key, and as many more on a key each; these are
 to be cancelled with a parent each, which runs, waits, or has ended otherwise. All these keys are
-full, and those of one task each are to be looked at."""
+full, and those of one task each are to be looked at. And as many more have expired before an
+attempt began, but for every tenth."""
 
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
@@ -144,6 +145,11 @@ INSERT INTO tasks (task_id, op, params, created_at, run_at, concurrency_key, par
                    cancel_with_parent)
 SELECT {keyed_id}, 'many.keys', '{{}}', created_at, 253402300799999999, 'key' || i, created_at,
        CASE WHEN i > 10 AND status <> 'cancelled' THEN {task_id} END, {on}
+  FROM kinds ORDER BY i;
+
+INSERT INTO tasks (task_id, op, params, created_at, run_at, expires_in)
+SELECT {expiring_id}, 'expired.many', '{{}}', created_at, created_at,
+       CASE WHEN i % 10 = 9 THEN 100 * {year} ELSE i END
   FROM kinds ORDER BY i;
 
 INSERT INTO limits (op, concurrency_key, held)
@@ -243,6 +249,7 @@ def _texts(filled: Filled, **dialect: str) -> list[str]:
         ),
         "parked_id": dialect["other_id"].format("-8000-", "-9000-"),
         "keyed_id": dialect["other_id"].format("-8000-", "-a000-"),
+        "expiring_id": dialect["oldest_id"],  # so that lists of the newest are as without them
         "off": dialect["off"],
         "on": dialect["on"],
     }
@@ -262,6 +269,7 @@ async def fill_file(path: str, rows: int, *, analysed: bool) -> Filled:
         task_id="task_id",
         parent="{}",
         other_id="replace(task_id, '{}', '{}')",
+        oldest_id="'00000000' || substr(task_id, 9)",
         off="0",
         on="1",
     )
@@ -299,6 +307,7 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             task_id="task_id::uuid",
             parent="({})::uuid",
             other_id="replace(task_id, '{}', '{}')::uuid",
+            oldest_id="('00000000' || substr(task_id, 9))::uuid",
             off="false",
             on="true",
         ):

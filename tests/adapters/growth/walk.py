@@ -17,8 +17,16 @@ from tapescope.model.leadership import MaintenanceJob
 from tapescope.model.messages import MessageTaken
 from tapescope.model.ops import KnownOp
 from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
-from tapescope.store import TaskStore
+from tapescope.model.tasks import (
+    Attempt,
+    CancelReason,
+    ErrorInfo,
+    FinalEvent,
+    NewTask,
+    TaskStatus,
+)
+from tapescope.store import DueOrder, TaskStore
+from tapescope.store.orders import body_of_started
 from tapescope.store.validation import new_task_id
 from tapescope_adapters._sql import load
 from tapescope_adapters.postgres._backend import PostgresBackend
@@ -403,6 +411,32 @@ async def _walk_slots(store: TaskStore, work: Work) -> None:
     assert {one.task.task_id for one in claims} == {one.task_id for one in new}
 
 
+async def _walk_expiries(store: TaskStore, work: Work) -> None:
+    """As many tasks as the store is big have expired, before others that have not."""
+    over = NewTask(new_task_id(), "absent", run_at=1, expires_in=1)
+    live = NewTask(new_task_id(), "absent", run_at=2, expires_in=36_000 * _DAY)
+    met, _ = await store.create(over)
+    await store.create(live)
+    with work.verb("claim_if_pending of what has expired"):
+        assert await store.claim_if_pending(met, "worker", 60) is None
+    with work.verb("claim_due of what expires"):
+        (claim,) = await store.claim_due("worker", ["absent"], 1, 60)
+    assert claim.task.task_id == live.task_id
+    for number, nth in enumerate(("first", "second", "third"), 1):
+        order = DueOrder(
+            *(number, False, "expiring", ["expired.many"], 3, 60_000_000),
+            *(store.clock.now(), body_of_started("expiring"), "{}"),
+        )
+        with work.verb(f"the backend's claim_due among many that have expired, the {nth} time"):
+            rows = await store.backend.claim_due(order)
+        assert sum(row.expired for row in rows) >= 2  # every tenth has time
+        with work.verb(f"end_expired of many, the {nth} look"):
+            assert await store.end_expired(5) == 5
+    with work.verb("request_cancel of what has not expired"):
+        await store.request_cancel(claim.task.task_id, CancelReason.EXPIRED)
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+
+
 async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
     parent = NewTask(filled.task_id(0), "made")
     child = NewTask(new_task_id(), "made", parent_id=parent.task_id, cancel_with_parent=True)
@@ -415,6 +449,7 @@ async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
         with work.verb(f"cancel_followers of few parents, the {nth} look"):
             cancelled += await store.cancel_followers(5)
     assert cancelled == 1
+    await _walk_expiries(store, work)
     mine = [Attempt(task_id, 1, "me") for task_id in filled.mine]
     with work.verb("extend leases by id"):
         await store.leases.extend("me", 60, mine)

@@ -134,6 +134,7 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
                 unique_key="u",
                 concurrency_key="c",
                 queue="q",
+                expires_in=60.0,
             )
             await store.create_within(raw, new)
         await store.create_within(raw, NewTask(new_task_id(), "x", engine="temporal"))

@@ -183,7 +183,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "context.locked",
         "A child that is locked is withdrawn, and holds up no other",
-        Edit(f"{STORE}/_followers.py", "timeout=_WAIT)", "timeout=None)"),
+        Edit(f"{STORE}/_cancel_looks.py", "timeout=_WAIT)", "timeout=None)"),
         f"{_LOCKED}::test_a_locked_child_holds_up_no_other",
         on="postgresql",
     ),
@@ -191,7 +191,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "context.warned_once",
         "A child that cannot be cancelled is warned of once",
         Edit(
-            f"{STORE}/_followers.py",
+            f"{STORE}/_cancel_looks.py",
             "if one.task_id not in self._told and one.task_id not in self._stuck",
             "",
         ),
@@ -201,7 +201,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "context.bad_parent",
         "A parent whose words cannot be read keeps no other's child from its end",
-        Edit(f"{STORE}/_followers.py", "StoreBusy | StoreRefused | BadSetting", "StoreBusy"),
+        Edit(f"{STORE}/_cancel_looks.py", "StoreBusy | StoreRefused | BadSetting", "StoreBusy"),
         "tests/adapters/test_bad_rows.py::test_children_follow_beside_bad_rows[sqlite]",
     ),
     row(
@@ -231,8 +231,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A heartbeat cancels what is to be cancelled with its parent",
         Edit(
             f"{MANAGER}/heartbeat.py",
-            "self._rescue, self._follow, self._probe",
-            "self._rescue, self._probe",
+            "self._find_ended, self._rescue, self._follow)",
+            "self._find_ended, self._rescue)",
         ),
         f"{_OF_MANAGER}::test_a_cancel_reaches_the_children_that_are_to_end_with_it",
         on="memory",

@@ -20,8 +20,8 @@ from tapescope.cli._wording import now_us, put_sign, waits_for_workers
 from tapescope.manager.lost_tasks import LOST, status_of
 from tapescope.model.json_shapes import pause_shape, task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
-from tapescope.model.tasks import Task
-from tapescope.model.times import parse_time
+from tapescope.model.tasks import Task, TaskStatus
+from tapescope.model.times import LAST_TIME, parse_time
 from tapescope.model.wording import (
     describe_caller,
     describe_slot,
@@ -40,9 +40,7 @@ _MOST: Final = 200
 _FOLLOWS: Final = "cancel_with_parent"
 _FIRST: Final = 2
 """Events among which a command's start is."""
-_TIMES: Final = (
-    *("created_at", "run_at", "expires_at", "claimed_at", "finished_at", "lease_expires_at"),
-)
+_TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_expires_at")
 
 
 @click.command("show")
@@ -161,6 +159,9 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
                 waits = describe_slot(fields["concurrency_key"])
                 print_line(f"{'waits'.ljust(width)}  for {waits}, and a worker")
             continue
+        if name == "expires_in":
+            print_line(f"{name.ljust(width)}  {_describe_expiry(fields)}")
+            continue
         line = f"{name.ljust(width)}  {make_printable(_describe(name, value))}"
         if terminal and name == "status":
             status = LOST if fields["lost"] else value
@@ -185,6 +186,15 @@ def _print_end(end: Event | None) -> None:
     print_line(make_printable(describe_event(end)))
     for line in explain_event(end):
         print_line(f"  {line}")
+
+
+def _describe_expiry(fields: Mapping[str, Any]) -> str:
+    """How long the task has until an attempt begins, and till when, while none has."""
+    span = f"{fields['expires_in']:g} s after it is due"
+    if fields["status"] != TaskStatus.PENDING or fields["attempt"]:
+        return span
+    at = parse_time(fields["run_at"]) + round(fields["expires_in"] * 1_000_000)
+    return f"{span}: {format_local(min(at, LAST_TIME))} ({format_relative(at, now_us())})"
 
 
 def _describe(name: str, value: Any) -> str:

@@ -121,10 +121,6 @@ class TaskRow(_Shape):
     owner: str | None
     created_at: Time
     run_at: Time
-    expires_at: Annotated[
-        Time | None,
-        Field(description="From then on no attempt begins; null: never, or one has begun."),
-    ]
     claimed_at: Time | None
     finished_at: Time | None
     lease_expires_at: Time | None
