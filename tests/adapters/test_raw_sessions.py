@@ -137,6 +137,20 @@ async def test_a_queue_without_a_name_is_refused(store_url: str) -> None:
         assert [[claim.task.queue for claim in some] for some in claims] == [[], ["mail"]]
 
 
+async def test_an_expiry_that_is_no_span_is_refused(store_url: str) -> None:
+    """Another one may be given by hand, in microseconds: the task expires by it."""
+    async with find_store(store_url) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "x", run_at=1))
+        for span in ("0", "-1", "'soon'", "1e18"):
+            with pytest.raises(Exception, match=r"constraint|invalid input syntax"):
+                await run_statement(store_url, f"UPDATE tasks SET expires_in = {span}")
+        await run_statement(store_url, "UPDATE tasks SET expires_in = 1500000")
+        read = await store.get(task.task_id)
+
+        assert (read.expires_in, read.expires_us) == (1.5, 1_500_001)
+        assert await store.end_expired() == 1
+
+
 async def test_tags_and_a_parent_are_those_of_the_submit(store_url: str) -> None:
     """A session's own task is found by its tags; what is no list of tags is refused, and nobody
     changes them. A session that deletes a task takes them along."""

@@ -440,3 +440,20 @@ async def test_a_lost_reply_explains_what_its_claim_took(
 
     assert told == []
     assert [breach.invariant for breach in untold] == ["I7", "I8", "I7"]
+
+
+async def test_an_attempt_that_began_too_late_is_found(story: Story) -> None:
+    """The first one of a task, once its time to begin was over; in time it is well, and so is a
+    second one at any time."""
+    store = story.store
+    task, _ = await store.create(NewTask(new_task_id(), "work", expires_in=60))
+    claim = await store.claim_if_pending(task, OWNER, LEASE)
+    assert claim is not None
+    (call,) = [call for call in store.history.calls if call.answer is claim]
+    in_time = await check(story.history, store)
+    call.answer = replace(claim, task=replace(claim.task, claimed_us=task.expires_us))
+    late = await check(story.history, store)
+
+    assert in_time == []
+    assert [(breach.invariant, breach.task_id) for breach in late] == [("I5", task.task_id)]
+    assert "0 s after it had expired" in late[0].detail

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tapescope.model.tasks import NewTask, TaskStatus
-from tapescope.store import _followers
+from tapescope.store import _cancel_looks
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
@@ -35,7 +35,7 @@ async def test_a_locked_child_holds_up_no_other(
         async with raw.transaction():
             await raw.execute("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE", held)
             counts = [await store.cancel_followers()]
-            monkeypatch.setattr(_followers, "_WAIT", 0.05)
+            monkeypatch.setattr(_cancel_looks, "_WAIT", 0.05)
             counts += [await store.cancel_followers() for _ in range(2)]
             monkeypatch.undo()
             ended = [(await store.get(task_id)).status for task_id in others]

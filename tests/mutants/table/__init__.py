@@ -15,6 +15,7 @@ from tests.mutants.table import (
     client,
     context,
     engines,
+    expiry,
     http,
     limits,
     manager,
@@ -55,6 +56,7 @@ def _by_name() -> dict[str, Guard]:
         limits,
         engines,
         queues,
+        expiry,
         telemetry,
         testing,
     )

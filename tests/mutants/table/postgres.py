@@ -361,7 +361,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.task_stays_readable",
         "A time or a cancel that a reader cannot show is not written later either",
-        _trigger("tasks_stay_readable", _READABLE),
+        _trigger("tasks_stay_readable", f"{_SQL}/migrations/0020_expiry.sql"),
         "tests/adapters/test_raw_sessions.py::test_change_that_cannot_be_read_is_refused[postgresql]",
         on=_ON,
     ),
@@ -594,7 +594,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_same_task",
         "A key that is of another task by now, in a store that was made anew, is not claimed",
-        Edit(_FLUSH, "\n                       AND p.task_id = k.task_id) w", ") w"),
+        Edit(_FLUSH, "\n                       AND p.task_id = k.task_id\n", "\n"),
         "tests/adapters/postgres/test_claims.py::test_key_of_another_task_is_not_claimed",
         on=_ON,
     ),
@@ -889,7 +889,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_singly",
         "A row that cannot be claimed keeps no other from it",
-        Edit(_CLAIM_DUE, "    IF sound THEN\n", "    IF true THEN\n"),
+        Edit(_CLAIM_DUE, "    ELSIF sound THEN\n", "    ELSIF true THEN\n"),
         "tests/adapters/test_bad_rows.py::test_bad_rows_end_and_are_named_beside_good_tasks[postgresql]",
         on=_ON,
     ),

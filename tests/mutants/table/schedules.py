@@ -71,7 +71,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Who has not seen the last revision of a row changes nothing, on PostgreSQL",
         Edit(
             f"{POSTGRES}/sql/schedules.sql",
-            "WHERE name = $1 AND revision = $19 RETURNING 1",
+            "WHERE name = $1 AND revision = $20 RETURNING 1",
             "WHERE name = $1 AND $19 > 0 RETURNING 1",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_who_has_not_seen_the_last_revision_changes_nothing",

@@ -252,8 +252,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     row(
         "sqlite.cancel_readable",
-        "A cancel on record has a time and one of the three reasons",
-        _trigger("tasks_cancel_can_be_read", _READABLE),
+        "A cancel on record has a time and one of the four reasons",
+        _trigger("tasks_cancel_can_be_read", f"{_SQL}/migrations/0020_expiry.sql"),
         "tests/adapters/test_raw_sessions.py::test_change_that_cannot_be_read_is_refused[sqlite]",
     ),
     row(

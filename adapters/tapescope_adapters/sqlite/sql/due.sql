@@ -38,7 +38,7 @@ WITH RECURSIVE first(op, priority, run_at/*of queues: , queue*/) AS MATERIALIZED
                      LIMIT :limit)) < :limit
 )
 SELECT json_group_array(iif(late, -id, id))
-  FROM (SELECT t.id, t.expires_in IS NOT NULL AND t.attempt = 0 AND t.run_at + t.expires_in <= :now AS late
+  FROM (SELECT t.id, typeof(t.expires_in) = 'integer' AND t.attempt = 0 AND t.run_at + t.expires_in <= :now AS late
           FROM first f
          CROSS JOIN tasks t
          WHERE f.run_at <= :now AND f.priority >= (SELECT priority FROM lowest)

@@ -32,7 +32,7 @@ UPDATE tasks
   FROM (VALUES /*rows*/) AS v
  WHERE tasks.id = v.column1 AND tasks.attempt = v.column2 AND tasks.status = 'pending'
    AND tasks.run_at <= v.column5
-   AND (tasks.expires_in IS NULL OR tasks.attempt > 0 OR tasks.run_at + tasks.expires_in > v.column5);
+   AND (typeof(tasks.expires_in) <> 'integer' OR tasks.attempt > 0 OR tasks.run_at + tasks.expires_in > v.column5);
 
 -- name: find_claimed
 -- When not every claim won: who holds those of these tasks whose attempt has no event yet. An attempt
@@ -49,7 +49,7 @@ SELECT t.id, t.op, t.status, t.attempt, t.owner,
        t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at, t.cancel_traceparent,
        t.traceparent,
        coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0),
-       iif(t.attempt = 0, coalesce(t.parked_at, t.run_at) + t.expires_in, NULL)
+       iif(t.attempt = 0 AND typeof(t.expires_in) = 'integer', coalesce(t.parked_at, t.run_at) + t.expires_in, NULL)
   FROM tasks t WHERE t.task_id = ?;
 
 -- name: record_cancel
@@ -142,7 +142,7 @@ SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by, p.n
 -- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
 SELECT t.task_id, t.op, coalesce(t.parked_at, t.run_at) + t.expires_in AS at, t.id, t.expires_in
   FROM tasks t INDEXED BY tasks_expiring
- WHERE t.status = 'pending' AND t.attempt = 0 AND t.expires_in IS NOT NULL
+ WHERE t.status = 'pending' AND t.attempt = 0 AND t.expires_in IS NOT NULL AND typeof(t.expires_in) = 'integer'
    AND coalesce(t.parked_at, t.run_at) + t.expires_in BETWEEN :at AND :now
    AND (coalesce(t.parked_at, t.run_at) + t.expires_in > :at OR t.id > :key)
  ORDER BY coalesce(t.parked_at, t.run_at) + t.expires_in, t.id LIMIT :limit;

@@ -211,6 +211,19 @@ class ExpiryConformance(StoreSuite):
             tape = await store.read_tape(task.task_id)
             _check_end(await store.get(task.task_id), tape.events)
 
+    async def test_a_child_of_one_that_expired_has_not(self, store: TaskStore) -> None:
+        """One that is to be cancelled with it is so, as what is of no use any more."""
+        parent = await _make(store, expired=True)
+        new = NewTask(new_task_id(), "child", parent_id=parent, cancel_with_parent=True)
+        child, _ = await store.create(new)
+        counts = await store.end_expired(), await store.cancel_followers()
+        ended = await store.get(child.task_id)
+
+        assert counts == (1, 1)
+        assert (ended.status, ended.attempt) == (TaskStatus.CANCELLED, 0)
+        assert ended.cancel is not None
+        assert ended.cancel.reason is CancelReason.SUPERSEDED
+
     async def test_a_task_keeps_its_expiry(self, store: TaskStore) -> None:
         """As it was created, read, listed and found by its key; and so do ops and schedules."""
         now = store.clock.now()
