@@ -96,6 +96,7 @@ async def read_params(store_url: str) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 + SUBMITS / 10)
 @pytest.mark.parametrize("server", list(ORDERS))
 def test_orders_of_many_clients_have_a_task_each(tmp_path: Path, server: str) -> None:
     """Django: with a module that is loaded before the fork, in threads, and under an event loop."""
@@ -134,6 +135,7 @@ def test_orders_of_many_clients_have_a_task_each(tmp_path: Path, server: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 + SUBMITS / 10)
 @pytest.mark.parametrize(
     "options", [("--reload",), ("--workers=2",)], ids=["reload", "two-processes"]
 )
