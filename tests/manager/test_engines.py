@@ -448,6 +448,23 @@ async def test_the_lease_decides_who_has_a_task(manager: TaskManager, engine: Qu
     assert row.retries_spent == 1
 
 
+async def test_what_has_expired_has_ended_when_it_is_brought(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """It is not begun; the engine is told that it has ended, and brings it no more."""
+    engine.lossy = True
+    new = NewTask(new_task_id(), "double", {"n": 1}, run_at=1, expires_in=1, engine="queue")
+    task, _ = await manager.store.create(new)
+    answer = await engine.desk.attempt(task.task_id)
+    again = await manager.submit("double", params={"n": 2}, expires_in=600)
+    brought = await engine.desk.attempt(again.task_id)
+
+    assert isinstance(answer, Ended)
+    assert (answer.task.status, answer.task.attempt) == (TaskStatus.CANCELLED, 0)
+    assert isinstance(brought, Ended)
+    assert brought.task.status is TaskStatus.SUCCEEDED
+
+
 async def test_a_task_is_held_that_cannot_begin_here(
     manager: TaskManager, engine: QueueEngine
 ) -> None:

@@ -62,3 +62,25 @@ async def test_an_older_worker_meets_nothing_that_has_expired(postgres_url: str)
     assert beside.count('"task_id"') == 1
     assert over not in beside
     assert (waits.status, waits.attempt) == (TaskStatus.PENDING, 0)
+
+
+async def test_a_claim_one_by_one_begins_nothing_that_has_expired(postgres_url: str) -> None:
+    """As one goes that met a row which cannot be claimed: what has expired is passed over."""
+    async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
+        await raw.execute(f"SET search_path = {schema_of(postgres_url)}")
+        broken, _ = await store.create(NewTask(new_task_id(), "work", run_at=1))
+        await raw.execute("SET session_replication_role = replica")
+        past = "UPDATE tasks SET attempt = 2147483647 WHERE task_id = $1"
+        await raw.execute(past, broken.task_id)
+        over = [await make_expired(store) for _ in range(2)]
+        live, _ = await store.create(NewTask(new_task_id(), "work"))
+        (claim,) = await store.claim_due(ME, ["work"], 2, 60)
+        await store.end_expired()
+        tasks = [await store.get(task_id) for task_id in (broken.task_id, *over)]
+
+    assert claim.task.task_id == live.task_id
+    assert [task.status for task in tasks] == [
+        TaskStatus.FAILED,
+        *(TaskStatus.CANCELLED,) * 2,
+    ]
+    assert [task.attempt for task in tasks[1:]] == [0, 0]

@@ -127,6 +127,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "expiry.singly_postgres",
+        "A claim that goes one by one begins nothing that has expired",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_singly.sql",
+            r"\n +AND \(d\.expires_in IS NULL[^\n]*(?=\n[^\n]*AS others)",
+            pattern=True,
+        ),
+        "tests/adapters/postgres/test_expiries.py::test_a_claim_one_by_one_begins_nothing_that_has_expired",
+        on="postgresql",
+    ),
+    row(
         "expiry.by_id_sqlite",
         "A claim by the id begins nothing that has expired, on SQLite",
         Edit(

@@ -71,7 +71,7 @@ class ExpiryConformance(StoreSuite):
 
     async def test_many_that_have_expired_keep_none_from_a_claim(self, store: TaskStore) -> None:
         """However few places a claim has, it comes to what stands behind them."""
-        over = [await _make(store, expired=True) for _ in range(5)]
+        over = [await _make(store, expired=True) for _ in range(12)]
         live = await _make(store)
         (claim,) = await store.claim_due(OWNER, OPS, 1, LEASE)
         tasks = [await store.get(task_id) for task_id in over]
