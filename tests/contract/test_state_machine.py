@@ -85,6 +85,8 @@ class Create:
     retries: int
     only_by: str | None
     params: Mapping[str, Any]
+    expires_in: float | None
+    """A minute: what was due in the past has expired, and the rest does not while a test runs."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ CREATES: Final = st.builds(
     st.integers(0, 2),
     st.sampled_from([None, None, None, *OWNERS]),
     st.sampled_from([{}, {"n": 1}, {"n": 1.0}]),
+    st.sampled_from([None, None, 60.0]),
 )
 CLAIMS: Final = st.builds(
     ClaimTask, NUMBERS, st.sampled_from([0, 0, 0, 1, 2]), st.sampled_from(OWNERS), LEASES
@@ -300,6 +303,11 @@ class StoreMachine(RuleBasedStateMachine):
         """Another manager's rescue."""
         names = [self.ops[one] for one in ops]
         self._all(lambda _, store: store.leases.rescue_expired(ops=names, dead_owners=sorted(dead)))
+
+    @rule()
+    def end_expired(self) -> None:
+        """A look of a heartbeat for what has expired."""
+        self._all(lambda _, store: store.end_expired())
 
     @rule(task=NUMBERS)
     def get(self, task: int) -> None:
@@ -447,6 +455,7 @@ class StoreMachine(RuleBasedStateMachine):
             idempotency_key=call.key,
             run_at=self._time(call.when),
             only_by=call.only_by,
+            expires_in=call.expires_in,
         )
 
     def _final(self, call: Finish) -> FinalEvent:
