@@ -28,7 +28,7 @@ _FOLLOWERS: Final = 100
 
 _EXPIRED: Final = 500
 """Tasks that have expired which one look ends."""
-_EXPIRED_LOOKS: Final = 20
+_EXPIRED_LOOKS: Final = 5
 """Such looks of one beat: it has other things to do."""
 
 _MOMENT: Final = 0.5
