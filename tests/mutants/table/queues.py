@@ -354,7 +354,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "queues.bound_client",
         "A client waits for no op that is full",
-        Edit(f"{TAPESCOPE}/client/verbs.py", " or isinstance(error, OpFull)"),
+        Edit(f"{TAPESCOPE}/client/verbs.py", " or is_full(error)"),
         "tests/http/test_submits.py::test_an_op_that_is_full_is_said_to_be",
+        "tests/client/test_client.py::test_an_op_that_is_full_is_not_asked_again",
     ),
 )
