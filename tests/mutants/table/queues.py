@@ -152,6 +152,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "queues.shared_postgres",
+        "A claim looks no more where all that is due was shared out, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "OR (SELECT sum(f.n) FROM found f) >= x_limit - cardinality(picked)",
+            "OR true",
+        ),
+        "tests/adapters/postgres/test_claims.py::test_what_was_shared_out_is_not_looked_for_again",
+        on="postgresql",
+    ),
+    row(
         "queues.taken_postgres",
         "Queues that are taken hide none that is not, on PostgreSQL",
         Edit(_UNSERVED, "s.nth + (s.queue <> ALL (coalesce(n.taken, '{}')))::integer", "s.nth + 1"),
