@@ -187,7 +187,7 @@ def test_a_token_is_made_listed_and_revoked(tapescope: Tapescope, tmp_path: Path
     """It is printed once, alone on stdout; the file and the list do not have it."""
     file = tmp_path / "tokens.json"
     named = ("--tokens", str(file))
-    scopes = ("--scope", "read", "--scope", "submit:resize")
+    scopes = ("--scope", "read", "--scope", "submit:resize", "--scope", "cancel:tag=team:a")
     made = tapescope.here("token", "add", "ann", *scopes, *named)
     token = made.stdout.decode().strip()
     again = tapescope.here("token", "add", "ann", *scopes, *named)
@@ -199,13 +199,14 @@ def test_a_token_is_made_listed_and_revoked(tapescope: Tapescope, tmp_path: Path
 
     assert re.fullmatch(r"tapescope_[A-Za-z0-9_-]{43}", token)
     assert made.stderr == (
-        f"tapescope: ann may read, submit:resize; the hash of the token is in {file}\n".encode()
+        "tapescope: ann may read, submit:resize, cancel:tag=team:a; the hash of the token is in "
+        f"{file}\n".encode()
     )
     assert (again.returncode, b"one that no token has yet" in again.stderr) == (2, True)
     assert [(one["name"], one["scopes"]) for one in listed["tokens"]] == [
-        ("ann", ["read", "submit:resize"])
+        ("ann", ["cancel:tag=team:a", "read", "submit:resize"])
     ]
-    assert "ann   read, submit:resize" in screen.text
+    assert "ann   cancel:tag=team:a, read, submit:resize" in screen.text
     assert token not in screen.text + str(listed) + file.read_text()
     assert (revoked.returncode, unknown.returncode) == (0, 1)
     assert b"there is no token in" in none.stderr

@@ -842,6 +842,84 @@ async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
     assert cancels["b"].by == "ann"
 
 
+PAGES_OF_A_TAG: dict[str, tuple[int, int]] = {
+    "/": (303, 303),  # to the tasks: its numbers are of ops
+    "/tasks?tag={tag}": (200, 403),
+    "/tasks/{task_id}": (200, 404),
+    "/tasks/{task_id}/live": (204, 404),  # it has ended, as its reader has seen
+    "/tasks/{task_id}/tape.ndjson": (200, 404),
+    "/find?q={task_id}": (303, 303),  # to where a whole id leads, whether or not there is a task
+    "/ops/say": (303, 303),  # to the tasks of the op that have the tag
+    "/schedules": (200, 200),
+    "/schedules/nightly-{tag}": (200, 404),
+    "/workers": (403, 403),
+    "/workers/web-1:4711:5:ab": (403, 403),
+    "/trace/4bf92f3577b34da6a3ce929d0e0e4736": (200, 200),
+    "/drops": (403, 403),
+    "/audit": (403, 403),
+    "/submit": (200, 200),
+}
+"""What a token of a tag is answered: of what has the tag, and of what has another one."""
+
+
+async def test_a_token_of_a_tag_at_every_page(sqlite_url: str, tokens: TokenFile) -> None:
+    """It sees the tasks of its tag and their buttons; no number, list or link tells of another."""
+    token = make(tokens, "ann", "read:tag=a", "submit:tag=a", "cancel:tag=a")
+    told: dict[str, list[int]] = {path: [] for path in PAGES_OF_A_TAG}
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        store = bench.manager.store
+        ended: dict[str, str] = {}
+        open_: dict[str, str] = {}
+        for tag in "ab":
+            for ids in (ended, open_):
+                task, _ = await store.create(NewTask(new_task_id(), "say", tags=(tag,)))
+                ids[tag] = task.task_id
+            await store.request_cancel(ended[tag])
+            await store.schedules.add_if_absent(
+                Schedule(f"nightly-{tag}", "say", every=60, tags=(tag,))
+            )
+        await store.ops.tell(OWNER, ["say"], 60)
+        await log_in(bench, token)
+        for path, answers in told.items():
+            for tag in "ab":
+                where = path.format(task_id=ended[tag], tag=tag)
+                headers = {"Last-Event-ID": "1"} if path.endswith("/live") else {}
+                answers.append((await bench.client.get(where, headers=headers)).status_code)
+        listed = await bench.get("/tasks")
+        of_op = await bench.get("/tasks?op=say")
+        task_page = await bench.get(f"/tasks/{open_['a']}")
+        plans = await bench.get("/schedules")
+        form = await bench.get("/submit")
+        sent = [
+            await bench.post("/submit", op="say", params="{}", tags=tags)
+            for tags in ("b a", "b", "")
+        ]
+        bulk = await bench.post("/tasks/bulk", act="cancel", id=list(open_.values()), message="y")
+        cancels = {tag: (await store.get(open_[tag])).cancel for tag in "ab"}
+        made = await store.get(sent[0].headers["location"].rpartition("/")[2])
+        overview = await bench.client.get("/")
+
+    assert {path.partition("?")[0].removesuffix("-{tag}") for path in told} == {
+        path.removesuffix("x") + "say" if path == "/ops/x" else path for path in PAGES
+    }
+    assert told == {path: list(answers) for path, answers in PAGES_OF_A_TAG.items()}
+    assert overview.headers["location"] == "/tasks"
+    assert set(listed.find_all("tr", "id")) == {f"t-{ended['a']}", f"t-{open_['a']}"}
+    assert listed.find_all("tr", "id") == of_op.find_all("tr", "id")
+    assert "a" in listed.find_all("input", "value"), "the filter says so"
+    assert "b" not in [kind for kind, _ in listed.tags], "no number of a status is of a tag"
+    assert not {"Overview", "Workers", "Drops"} & set(listed.words.split())
+    assert "Cancel" in task_page.words
+    assert "nightly-a" in plans.words
+    assert "nightly-b" not in plans.words
+    assert "a" in form.find_all("input", "value")
+    assert [one.status_code for one in sent] == [303, 403, 403]
+    assert made.tags == ("a", "b")
+    assert bulk.headers["location"] == "/tasks?did=cancel&done=1&refused=1"
+    assert cancels["a"] is not None
+    assert cancels["b"] is None
+
+
 async def test_a_cookie_stands_for_a_token_and_is_none(sqlite_url: str, tokens: TokenFile) -> None:
     """No script and no other site has it; without the browser's word it does nothing; the token
     that is revoked takes it along; and it outlives the server."""

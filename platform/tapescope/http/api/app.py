@@ -23,6 +23,7 @@ from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
+from tapescope.http.api.task_acts import need_ops
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
 from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
@@ -104,11 +105,12 @@ def begin_drain(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, state: ApiState, health: HealthApp) -> None:
-    """The paths of the health listener, with its answers. Details and metrics take a reader."""
+    """The paths of the health listener, with its answers. Details and metrics take a reader, and
+    tell of ops."""
 
     async def answer(request: Request) -> Response:
         if request.url.path.endswith("/metrics") or "verbose" in request.query_params:
-            await state.admit(request, Scope.READ)
+            need_ops(await state.admit(request, Scope.READ))
         return await asyncio.to_thread(_call_wsgi, health, request)
 
     for path in ("/livez", "/readyz", "/metrics"):

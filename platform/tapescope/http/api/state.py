@@ -204,13 +204,13 @@ class ApiState:
         return report
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
-        """Who makes the request, if that caller has the scope for one op at least.
+        """Who makes the request, if that caller has the scope for some tasks at least.
 
         Raises ``Refused``, with 401 or 403.
         """
         caller = await self.find_caller(request)
         request.state.caller = caller
-        if caller.find_ops(scope) == frozenset():
+        if not caller.has(scope):
             raise Refused(403, "Forbidden", f"It takes the scope '{scope}', which the token lacks.")
         return caller
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -121,17 +121,18 @@ async def render(
     def static(name: str) -> str:
         return url(f"/static/{name}?v={static_file(name)[0]}")
 
-    def may(scope: str, op: str | None = None) -> bool:
-        return caller.may(Scope(scope), op)
+    def may(scope: str, op: str | None = None, tags: Sequence[str] = ()) -> bool:
+        return caller.may(Scope(scope), op, tags)
 
     def may_some(scope: str) -> bool:
-        return caller.find_ops(Scope(scope)) != frozenset()
+        return caller.has(Scope(scope))
 
     values |= {
         "url": url,
         "static": static,
         "may": may,
         "may_some": may_some,
+        "reads_ops": caller.find_ops(Scope.READ) != frozenset(),
         "caller": caller,
         "takes_tokens": state.takes_tokens,
         "store": state.manager.store.name,
