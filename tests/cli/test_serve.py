@@ -138,6 +138,15 @@ def test_a_store_is_served_without_an_app_and_with_tokens(tapescope_on: Tapescop
     assert process.returncode == 0
 
 
+def test_a_url_of_traces_that_means_nothing_serves_nobody(tapescope: Tapescope) -> None:
+    """A link that would run a script is refused before anything is opened."""
+    done = tapescope.here("serve", "--trace-url", "javascript:alert('{trace_id}')", "--port", "0")
+
+    assert done.returncode == 1
+    assert b"--trace-url" in done.stderr
+    assert b"https://traces.example/trace/{trace_id}" in done.stderr
+
+
 def test_another_address_takes_tokens(tapescope: Tapescope, tmp_path: Path) -> None:
     """Without a token it does not start; nor with a file that was named and is not there."""
     open_to_all = tapescope.here("serve", "--host", "0.0.0.0", "--port", "0")

@@ -17,10 +17,20 @@ from urllib.parse import quote
 import pytest
 from httpx import AsyncClient, Response
 
-from tapescope import AuditRule, NewEvent, NewTask, Reporter, Schedule, TaskManager, read_firing
+from tapescope import (
+    AuditRule,
+    BadSetting,
+    NewEvent,
+    NewTask,
+    Reporter,
+    Schedule,
+    TaskManager,
+    read_firing,
+)
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.page.payloads import PAYLOAD
+from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
 from tapescope.model.wording import format_duration, shorten_id
@@ -840,6 +850,48 @@ async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
     assert cancels["a"] is cancels["c"] is None
     assert cancels["b"] is not None
     assert cancels["b"].by == "ann"
+
+
+async def test_a_trace_is_linked_to_where_it_is_shown(sqlite_url: str) -> None:
+    """By the template that who serves names, with ids that lead nowhere else; else by none."""
+    template = "https://traces.example/explore?id={trace_id}&span={span_id}"
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    hrefs: list[list[str]] = []
+    async with TaskManager(sqlite_url, work=False) as manager:
+        task, _ = await manager.store.create(NewTask(new_task_id(), "x"))
+        claim = await manager.store.claim_if_pending(task, "me", 60)
+        assert claim is not None
+        manager.store.attach_span(claim.attempt, trace, None, span)
+        await manager.store.note_traces([claim.attempt])
+        for trace_url in (template, None):
+            async with asking(make_app(manager, trace_url=trace_url)) as client:
+                for path in (f"/tasks/{task.task_id}", f"/trace/{trace}"):
+                    page = Seen((await client.get(path)).text)
+                    hrefs.append([href for href in page.find_all("a", "href") if "://" in href])
+
+    assert hrefs == [
+        [f"https://traces.example/explore?id={trace}&span={span}"],
+        [f"https://traces.example/explore?id={trace}&span="],
+        [],
+        [],
+    ]
+    assert fill_trace_url(template, 'a"/../b', "&x=1") == (
+        "https://traces.example/explore?id=a%22%2F..%2Fb&span=%26x%3D1"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "/trace/{trace_id}", "https://traces.example/", "https:///{trace_id}"),
+        *("javascript:alert('{trace_id}')", "https://a b/{trace_id}", "https://x/{trace_id}{id}"),
+        *("https://[x/{trace_id}", "https://x/{trace_id}\n", "https://x/{trace_id}" + "x" * 2_048),
+    ],
+)
+def test_what_is_no_url_of_traces_is_refused(sqlite_url: str, text: str) -> None:
+    """What would run a script, leads nowhere, or names no trace."""
+    with pytest.raises(BadSetting, match=r"with \{trace_id\} in it"):
+        make_app(TaskManager(sqlite_url, work=False), trace_url=text)
 
 
 PAGES_OF_A_TAG: dict[str, tuple[int, int]] = {

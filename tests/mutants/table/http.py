@@ -627,6 +627,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _PAGES_OF_A_TAG,
     ),
     row(
+        "page.trace_url",
+        "A link to a trace runs no script",
+        Edit(
+            f"{_HTTP}/api/trace_urls.py",
+            'leads = parts.scheme in ("http", "https") and bool(parts.hostname)',
+            "leads = True",
+        ),
+        f"{_PAGES}::test_what_is_no_url_of_traces_is_refused",
+    ),
+    row(
+        "page.trace_ids",
+        "An id of a trace leads nowhere else",
+        Edit(f"{_HTTP}/api/trace_urls.py", 'quote(trace_id, safe="")', "trace_id"),
+        f"{_PAGES}::test_a_trace_is_linked_to_where_it_is_shown",
+    ),
+    row(
         "page.find_scope",
         "What is typed leads to no task of another op, and does not tell its id",
         Edit(f"{_PAGE}/views.py", " or await _may_see(state, caller, ids[0])", " or ids"),

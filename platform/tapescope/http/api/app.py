@@ -24,6 +24,7 @@ from tapescope.http.api.problems import Refused, make_problem
 from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
 from tapescope.http.api.task_acts import need_ops
+from tapescope.http.api.trace_urls import check_trace_url
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
 from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
@@ -44,6 +45,7 @@ def make_app(
     who: Who | None = None,
     limits: ApiLimits | None = None,
     metrics: WSGIApplication | None = None,
+    trace_url: str | None = None,
 ) -> FastAPI:
     """The HTTP API of a manager and its pages; the caller opens and closes it around them.
 
@@ -52,10 +54,14 @@ def make_app(
       ``async`` or not, that gives the ``Caller``, or ``None`` to refuse. Tokens are not asked then.
     * Without either, requests of this machine alone are answered, and may do everything.
     * ``metrics``: a ``PrometheusReader``, for ``/metrics``.
+    * ``trace_url``: where your tool for traces shows one, with ``{trace_id}`` and perhaps
+      ``{span_id}`` in it: the pages link there. Raises ``BadSetting`` for another text.
 
     Mount it under a path, or serve it with ``ApiServer``.
     """
-    state = ApiState(manager, tokens, who, limits or ApiLimits())
+    if trace_url is not None:
+        trace_url = check_trace_url("trace_url", trace_url)
+    state = ApiState(manager, tokens, who, limits or ApiLimits(), trace_url)
     app = FastAPI(
         title="tapescope",
         version=__version__,

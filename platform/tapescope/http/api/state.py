@@ -117,8 +117,11 @@ class ApiState:
         tokens: TokenFile | None,
         who: Who | None,
         limits: ApiLimits,
+        trace_url: str | None = None,
     ) -> None:
         self.manager = manager
+        self.trace_url = trace_url
+        """Where a tool for traces shows one, as a template."""
         self.limits = limits
         self.seats = Seats(limits.streams)
         self.submits = Submits(limits.submits)

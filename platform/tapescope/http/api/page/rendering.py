@@ -16,6 +16,7 @@ from tapescope.clock import Clock
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.page.payloads import show_line
 from tapescope.http.api.state import state_of
+from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.model.times import format_time
 from tapescope.model.wording import (
     describe_slot,
@@ -127,7 +128,12 @@ async def render(
     def may_some(scope: str) -> bool:
         return caller.has(Scope(scope))
 
+    def trace_link(trace_id: str, span_id: str = "") -> str | None:
+        template = state.trace_url
+        return None if template is None else fill_trace_url(template, trace_id, span_id)
+
     values |= {
+        "trace_link": trace_link,
         "url": url,
         "static": static,
         "may": may,
