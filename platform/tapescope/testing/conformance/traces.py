@@ -124,5 +124,5 @@ class TracesConformance(StoreSuite):
         found = await store.find_traced(TRACE)
         read = await store.read_traced([one.task_id for one in found])
 
-        assert [one.tags for one in found] == [("red", "blue"), ()]
+        assert [one.tags for one in found] == [("blue", "red"), ()]
         assert sorted(read) == sorted(found)
