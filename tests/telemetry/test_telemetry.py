@@ -117,7 +117,7 @@ def test_provider_that_comes_late_hears_what_is_known() -> None:
     assert "tapescope.task.duration 1 1" in lines
     assert "tapescope.task.queue.wait_time 1 1" in lines
     assert "tapescope.store.operation.duration 1 1" in lines
-    assert "tapescope.cancel.requests 3 0" in lines
+    assert "tapescope.cancel.requests 4 0" in lines
 
 
 def test_opted_in_exceptions_become_logs() -> None:
