@@ -33,6 +33,7 @@ from tapescope.http.api.page.payloads import PAYLOAD
 from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
+from tapescope.model.ops import KnownOp
 from tapescope.model.wording import format_duration, shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
@@ -294,6 +295,38 @@ async def test_a_task_shows_its_tags_its_parent_and_its_children(
     assert by_tag.find_all("tr", "id") == [f"t-{tagged.task_id}"]
     assert by_parent.find_all("tr", "id") == rows
     assert "1 to 64 letters" in refused.words
+
+
+async def test_pages_say_when_a_task_expires(sqlite_url: str) -> None:
+    """Of one that waits, till when; of one that has expired, that it has; of an op and a schedule,
+    how long their tasks have."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        waits = await bench.manager.submit("say", delay=60, expires_in=90)
+        new = NewTask(new_task_id(), "say", run_at=1, expires_in=90)
+        over, _ = await store.create(new)
+        await store.end_expired()
+        await store.schedules.add_if_absent(
+            Schedule("nightly", "say", cron="0 3 * * *", expires_in=90)
+        )
+        await store.ops.register([KnownOp("late", expires_in=90)])
+        await bench.manager.submit("late")
+        pages = [
+            (await bench.get(path)).words
+            for path in (
+                f"/tasks/{waits.task_id}",
+                f"/tasks/{over.task_id}",
+                "/schedules/nightly",
+                "/ops/late",
+            )
+        ]
+
+    assert "expires in 2" in pages[0]
+    assert "after it was due, unless it had begun" in pages[1]
+    assert "expired, " in pages[1]
+    assert "no attempt began within the 90 s after it was due" in pages[1]
+    assert "a task expires" in pages[2]
+    assert "an expiry" in pages[3]
 
 
 async def test_what_is_typed_leads_to_what_it_names(sqlite_url: str) -> None:
