@@ -293,6 +293,7 @@ def test_no_path_opens_no_store_in_memory(url: str) -> None:
         find_store(url)
 
 
+@pytest.mark.unmade
 async def test_a_server_that_is_too_old_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,9 +27,9 @@ class TestSqlite(StoreConformance):
     """A SQLite file."""
 
     @pytest.fixture
-    def make_backend(self, sqlite_url: str) -> MakeBackend:
+    def make_backend(self, made_sqlite_url: str) -> MakeBackend:
         """Backends on one file."""
-        return lambda: SqliteStore(sqlite_url).backend
+        return lambda: SqliteStore(made_sqlite_url).backend
 
 
 class TestPostgres(StoreConformance):
