@@ -6,7 +6,10 @@ import gc
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Here
 
@@ -62,6 +65,35 @@ def test_run_loads_what_a_command_needs_and_no_more(sqlite_url: str, tmp_path: P
         if any(name == heavy or name.startswith(f"{heavy}.") for heavy in NOT_FOR_A_COMMAND)
     ] == []
     assert len([name for name in modules if name.startswith("tapescope")]) <= OURS_AT_MOST
+
+
+@pytest.mark.parametrize("service", [("worker",), ("serve", "--port", "0")], ids=lambda s: s[0])
+def test_a_service_collects_no_program(
+    sqlite_url: str, tmp_path: Path, service: Sequence[str]
+) -> None:
+    """What it has loaded when it begins to serve stays: no collection stands still for it."""
+    (tmp_path / "shop.py").write_text(
+        "from tapescope import Ops\n"
+        "ops = Ops()\n"
+        "ops.op('x')(print)\n"
+        "many = [[] for _ in range(300_000)]\n"
+    )
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-c", RUN_AND_TELL, *service),
+            *("--app", "shop:ops", "--store", sqlite_url),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it serves
+        process.terminate()
+        told, _ = process.communicate(timeout=60)
+    status, collects, kept, _ = json.loads(told)
+
+    assert (status, collects, kept > 300_000) == (0, True, True)
 
 
 def test_the_collector_of_another_process_is_left_alone(here: Here) -> None:

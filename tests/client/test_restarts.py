@@ -15,6 +15,7 @@ import pytest
 
 from tapescope import Reporter, TaskManager
 from tapescope.client import Client, SyncClient
+from tapescope.model.tape import Event
 from tapescope.testing import until
 from tests.cli.command import Tapescope
 from tests.client.servers import collect
@@ -28,13 +29,77 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def served(tapescope: Tapescope, port: int) -> AsyncGenerator[subprocess.Popen[bytes]]:
+async def served(
+    tapescope: Tapescope, port: int, *options: str
+) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """A server of the store in a process of its own, once it answers; then it is killed (-9)."""
-    with tapescope.started("serve", "--port", str(port)) as process:
+    with tapescope.started("serve", "--port", str(port), *options) as process:
         assert process.stderr is not None
         said = await asyncio.to_thread(process.stderr.readline)
         assert f" on http://127.0.0.1:{port}".encode() in said, said
         yield process
+
+
+APP = """
+import asyncio
+import os
+
+from tapescope import Reporter, TaskManager
+
+store = os.environ["TAPESCOPE_STORE"]
+manager = TaskManager(store, lease=2, heartbeat=0.3, max_running=30, drain=0)
+
+
+@manager.op("count", retries=20)
+async def count(report: Reporter, to: int) -> int:
+    for n in range(to):
+        await report.emit("count", n)
+        await asyncio.sleep(0.02)
+    return to
+"""
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_killed_while_it_runs_tasks_loses_nothing(
+    store_url: str, tmp_path: Path
+) -> None:
+    """Twice, under load: who followed has every seq once, each task goes on, no rule is broken."""
+    (tmp_path / "program.py").write_text(APP)
+    tapescope = Tapescope(store_url, tmp_path)
+    tapescope.folder = tmp_path
+    port, tasks = free_port(), 60
+    app = ("--app", "program:manager")
+    told: dict[str, list[Event]] = {}
+
+    async def follow(client: Client, task_id: str) -> None:
+        async for event in client.follow(task_id):
+            told[task_id].append(event)
+
+    async with (
+        Client(f"http://127.0.0.1:{port}", reconnect=60) as client,
+        asyncio.TaskGroup() as following,
+    ):
+        async with served(tapescope, port, *app):
+            for _ in range(tasks):
+                task = await client.submit("count", params={"to": 100})
+                told[task.task_id] = []
+                following.create_task(follow(client, task.task_id))
+            await until(lambda: sum(map(len, told.values())) > 300, within=60)
+        async with served(tapescope, port, *app):
+            before = sum(map(len, told.values()))
+            await until(lambda: sum(map(len, told.values())) > before + 900, within=60)
+        async with served(tapescope, port, *app):
+            await until(
+                lambda: all(events and events[-1].type == "final" for events in told.values()),
+                within=120,
+            )
+    rows = [tapescope.json("show", task_id) for task_id in told]
+
+    for events in told.values():
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert {row["status"] for row in rows} == {"succeeded"}
+    assert sum(row["attempt"] > 1 for row in rows) >= 30
+    assert tapescope.json("audit")["violations"] == []
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATABASE,
+        # Of many clients each waits for its turn to write, from where its transaction begins.
+        "OPTIONS": {"timeout": 60, "transaction_mode": "IMMEDIATE"},
         "TEST": {"NAME": DATA / "test.db"},  # a file, for the tasks are in it as well
     }
 }

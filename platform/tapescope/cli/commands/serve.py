@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tapescope.cli._environment import collect_no_program
 from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import PORT, app_dir_option, drain_option, inherit_store
 from tapescope.cli._output import say
@@ -155,6 +156,7 @@ async def _serve(manager: TaskManager, store: TaskStore | None, server: ApiServe
     server.listen()
     try:
         if await signals.race(_open(manager, store)):  # else the store is away: no more is waited
+            collect_no_program()
             say(f"tasks of {manager.store.name} on {server.url}")
             serving = asyncio.ensure_future(server.serve())
             signalled = asyncio.ensure_future(signals.wait())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tapescope.cli._environment import collect_no_program
 from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import (
     app_dir_option,
@@ -132,6 +133,7 @@ async def _work(manager: TaskManager) -> None:
     """Open, work until a signal comes, and close."""
     signals = EndSignals()
     if await signals.race(manager.open()):  # else the store is away, and is waited for no more
+        collect_no_program()
         told = ", ".join(manager.work_ops)
         if manager.queues is not None:
             told += f"; from the queues {', '.join(manager.queues)}"
