@@ -42,6 +42,7 @@ class TestPostgres(StoreConformance):
 
 
 @pytest.mark.slow
+@pytest.mark.unmade  # its pools' role makes the store
 class TestCallersPool(StoreConformance):
     """A schema of a PostgreSQL database, on pools of the caller's whose sessions keep nothing.
 

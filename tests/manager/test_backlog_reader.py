@@ -40,7 +40,7 @@ async def test_who_only_submits_tells_what_waits(
     store_url: str, captured: CapturedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As do its health and its metrics: how much, for how long, and that no worker is there."""
-    monkeypatch.setitem(StoreBacklog.read.__kwdefaults__, "max_age", 0.0)
+    monkeypatch.setattr(StoreBacklog.read, "__kwdefaults__", {"max_age": 0.0})
     async with (
         find_store(store_url, telemetry=captured.telemetry) as store,
         TaskManager(store, work=False) as manager,
