@@ -138,6 +138,15 @@ def test_a_store_is_served_without_an_app_and_with_tokens(tapescope_on: Tapescop
     assert process.returncode == 0
 
 
+def test_a_url_of_traces_that_means_nothing_serves_nobody(tapescope: Tapescope) -> None:
+    """A link that would run a script is refused before anything is opened."""
+    done = tapescope.here("serve", "--trace-url", "javascript:alert('{trace_id}')", "--port", "0")
+
+    assert done.returncode == 1
+    assert b"--trace-url" in done.stderr
+    assert b"https://traces.example/trace/{trace_id}" in done.stderr
+
+
 def test_another_address_takes_tokens(tapescope: Tapescope, tmp_path: Path) -> None:
     """Without a token it does not start; nor with a file that was named and is not there."""
     open_to_all = tapescope.here("serve", "--host", "0.0.0.0", "--port", "0")
@@ -187,7 +196,7 @@ def test_a_token_is_made_listed_and_revoked(tapescope: Tapescope, tmp_path: Path
     """It is printed once, alone on stdout; the file and the list do not have it."""
     file = tmp_path / "tokens.json"
     named = ("--tokens", str(file))
-    scopes = ("--scope", "read", "--scope", "submit:resize")
+    scopes = ("--scope", "read", "--scope", "submit:resize", "--scope", "cancel:tag=team:a")
     made = tapescope.here("token", "add", "ann", *scopes, *named)
     token = made.stdout.decode().strip()
     again = tapescope.here("token", "add", "ann", *scopes, *named)
@@ -199,13 +208,14 @@ def test_a_token_is_made_listed_and_revoked(tapescope: Tapescope, tmp_path: Path
 
     assert re.fullmatch(r"tapescope_[A-Za-z0-9_-]{43}", token)
     assert made.stderr == (
-        f"tapescope: ann may read, submit:resize; the hash of the token is in {file}\n".encode()
+        "tapescope: ann may read, submit:resize, cancel:tag=team:a; the hash of the token is in "
+        f"{file}\n".encode()
     )
     assert (again.returncode, b"one that no token has yet" in again.stderr) == (2, True)
     assert [(one["name"], one["scopes"]) for one in listed["tokens"]] == [
-        ("ann", ["read", "submit:resize"])
+        ("ann", ["cancel:tag=team:a", "read", "submit:resize"])
     ]
-    assert "ann   read, submit:resize" in screen.text
+    assert "ann   cancel:tag=team:a, read, submit:resize" in screen.text
     assert token not in screen.text + str(listed) + file.read_text()
     assert (revoked.returncode, unknown.returncode) == (0, 1)
     assert b"there is no token in" in none.stderr

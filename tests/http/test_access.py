@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from httpx import ASGITransport, AsyncClient
+from httpx import ASGITransport, AsyncClient, Response
 
-from tapescope import BadSetting, NewTask, TaskManager
+from tapescope import BadSetting, NewTask, Reporter, Schedule, TaskManager
 from tapescope.http.access import Caller, Grant, Scope
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.routes import router
 from tapescope.http.tokens import BadTokenFile, TokenFile
+from tapescope.model.ops import KnownOp
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.http.client import asking, problem_of
@@ -163,6 +164,209 @@ async def test_a_scope_may_name_an_op(sqlite_url: str, tokens: TokenFile) -> Non
     assert left.cancel is None
 
 
+OF_A_TAG: dict[tuple[str, str], tuple[int, int]] = {
+    ("GET", "/v1/tasks"): (200, 403),
+    ("POST", "/v1/tasks"): (201, 403),
+    ("POST", "/v1/tasks:batch"): (200, 200),  # each of it is judged on its own
+    ("GET", "/v1/tasks/{task_id}"): (200, 404),
+    ("GET", "/v1/tasks/{task_id}/result"): (200, 404),
+    ("POST", "/v1/tasks/{task_id}/cancel"): (200, 404),
+    ("POST", "/v1/tasks/{task_id}/retry"): (201, 404),
+    ("GET", "/v1/tasks/{task_id}/tape"): (200, 404),
+    ("GET", "/v1/tasks/{task_id}/stream"): (200, 404),
+    ("GET", "/v1/tasks/{task_id}/messages"): (200, 404),
+    ("POST", "/v1/tasks/{task_id}/messages"): (409, 404),  # it has ended
+    ("GET", "/v1/tasks/{task_id}/drops"): (200, 404),
+    ("GET", "/v1/tasks/{task_id}/traces"): (200, 404),
+    ("GET", "/v1/drops"): (403, 403),
+    ("GET", "/v1/schedules"): (200, 200),  # those of the tag
+    ("POST", "/v1/schedules"): (403, 403),
+    ("GET", "/v1/schedules/{name}"): (200, 404),
+    ("POST", "/v1/schedules/{name}/pause"): (403, 403),
+    ("POST", "/v1/schedules/{name}/resume"): (403, 403),
+    ("POST", "/v1/schedules/{name}/trigger"): (201, 404),
+    ("DELETE", "/v1/schedules/{name}"): (403, 403),
+    ("GET", "/v1/pauses"): (403, 403),
+    ("POST", "/v1/ops/{op}/pause"): (403, 403),
+    ("POST", "/v1/ops/{op}/resume"): (403, 403),
+    ("GET", "/v1/workers"): (403, 403),
+    ("POST", "/v1/workers/{owner}/drain"): (403, 403),
+    ("POST", "/v1/workers/{owner}/undrain"): (403, 403),
+    ("GET", "/v1/stats"): (403, 403),
+    ("POST", "/v1/audit"): (403, 403),
+    ("GET", "/v1/traces/{trace_id}"): (200, 200),  # the attempts of the tag
+    ("GET", "/metrics"): (403, 403),
+    ("GET", "/readyz?verbose"): (403, 403),
+}
+"""What a token of one tag is answered: of what has the tag, and of what has another one."""
+
+
+async def test_a_token_of_a_tag_at_every_route(sqlite_url: str, tokens: TokenFile) -> None:
+    """What has its tag is there; what has none of it is not; what is told by op is forbidden."""
+    token = make(tokens, "narrow", "read:tag=a", "submit:tag=a", "cancel:tag=a")
+    told: dict[tuple[str, str], list[int]] = {route: [] for route in OF_A_TAG}
+    async with closed(sqlite_url, tokens) as (manager, app):
+        manager.op("x")(_do_nothing)
+        await manager.store.ops.register([KnownOp("x")])
+        ids: dict[str, str] = {}
+        for tag in "ab":
+            task, _ = await manager.store.create(NewTask(new_task_id(), "x", tags=(tag, "both")))
+            await manager.store.request_cancel(task.task_id)
+            ids[tag] = task.task_id
+            what = Schedule(f"nightly-{tag}", "x", every=60, tags=(tag,))
+            await manager.store.schedules.add_if_absent(what)
+        async with asking(app, token=token) as client:
+            for (method, path), answers in told.items():
+                for tag in "ab":
+                    where = path.format(
+                        task_id=ids[tag], trace_id=TRACE, name=f"nightly-{tag}", op="x", owner="w:1"
+                    )
+                    body = {
+                        "/v1/tasks": {"op": "x", "tags": [tag]},
+                        "/v1/tasks:batch": {"tasks": [{"op": "x", "tags": [tag]}]},
+                        "/v1/tasks/{task_id}/messages": {"body": 1},
+                    }.get(path)
+                    given: dict[str, Any] = (
+                        {} if method == "GET" or body is None else {"json": body}
+                    )
+                    if (method, path) == ("GET", "/v1/tasks"):
+                        given = {"params": {"tag": tag}}
+                    answers.append((await client.request(method, where, **given)).status_code)
+            batch = [{"op": "x", "tags": tags} for tags in (["a"], ["b"], ["b", "a"], [])]
+            made = await client.post("/v1/tasks:batch", json={"tasks": batch})
+            bare = await client.get("/v1/tasks")
+            both = await client.get("/v1/tasks?tag=both")
+            listed = await client.get("/v1/tasks?tag=a&op=x&limit=1000")
+            plans = await client.get("/v1/schedules")
+            untagged = await client.post("/v1/tasks", json={"op": "x"})
+        own = {task.task_id for task in (await manager.store.list(tag="a", limit=1_000)).tasks}
+
+    assert set(OF_A_TAG) == {route for route, scope in ROUTES.items() if scope is not None}
+    assert told == {route: list(answers) for route, answers in OF_A_TAG.items()}
+    problems = [one["problem"] and one["problem"]["error"] for one in made.json()["tasks"]]
+    assert problems == [None, "Forbidden", None, "Forbidden"]
+    assert problem_of(bare) == problem_of(both) == (403, "Forbidden")
+    assert "tag a" in bare.json()["detail"]
+    assert {task["task_id"] for task in listed.json()["tasks"]} == own
+    assert ids["b"] not in own
+    assert [one["name"] for one in plans.json()["schedules"]] == ["nightly-a"]
+    assert "in 'tags'" in untagged.json()["detail"]
+
+
+async def _do_nothing(report: Reporter) -> None:
+    pass
+
+
+async def test_ops_and_tags_of_a_token_add_up(sqlite_url: str, tokens: TokenFile) -> None:
+    """A task is in the scope by its op or by a tag; to read more than may be changed is no way."""
+    token = make(tokens, "ann", "read", "cancel:a", "cancel:tag=red")
+    other = make(tokens, "bob", "read:a", "read:tag=red", "read:tag=blue")
+    async with closed(sqlite_url, tokens) as (manager, app):
+        made = [
+            (await manager.store.create(NewTask(new_task_id(), op, tags=tags)))[0].task_id
+            for op, tags in (("a", ()), ("b", ("red",)), ("b", ("blue",)), ("b", ()))
+        ]
+        async with asking(app, token=token) as client:
+            cancels = [await client.post(f"/v1/tasks/{one}/cancel") for one in made]
+        async with asking(app, token=other) as client:
+            reads = [await client.get(f"/v1/tasks/{one}") for one in made]
+            acts = [await client.post(f"/v1/tasks/{one}/cancel") for one in made]
+            queries = ("op=a", "tag=red", "op=b&tag=blue", "op=b", "tag=green", "op=a&tag=green")
+            lists = [await client.get(f"/v1/tasks?{query}") for query in queries]
+            stats = await client.get("/v1/stats")
+
+    assert [one.status_code for one in cancels] == [200, 200, 403, 403]
+    assert [one.status_code for one in reads] == [200, 200, 200, 404]
+    assert [one.status_code for one in acts] == [403] * 4, "it has no scope to cancel at all"
+    assert [one.status_code for one in lists] == [200, 200, 200, 403, 403, 200]
+    assert [[task["task_id"] for task in one.json()["tasks"]] for one in lists[:3]] == [
+        [made[0]],
+        [made[1]],
+        [made[2]],
+    ]
+    assert {row["op"] for row in stats.json()["ops"]} == {"a"}
+
+
+async def test_a_key_leads_a_token_to_no_task_of_another_tag(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """Neither its id nor whether the params are the same: one answer on every way to submit."""
+    token = make(tokens, "narrow", "read:tag=a", "submit:tag=a")
+    async with closed(sqlite_url, tokens) as (manager, app):
+        manager.op("x")(_take)
+        await manager.store.ops.register([KnownOp("x")])
+        await manager.store.schedules.add_if_absent(
+            Schedule("nightly", "x", {"n": 1}, every=60, tags=("a",))
+        )
+        keys = (
+            {"idempotency_key": "k"},
+            {"unique_key": "u"},
+            {"idempotency_key": "trigger:nightly#t"},
+        )
+        hidden = [
+            (await manager.submit("x", params={"n": 1}, tags=["b"], **key)).task_id  # type: ignore[arg-type]
+            for key in keys
+        ]
+        mine = await manager.submit("x", params={"n": 1}, tags=["a"], unique_key="v")
+        await mine.cancel()
+        await manager.submit("x", params={"n": 1}, tags=["b"], unique_key="v")
+        async with asking(app, token=token) as client:
+
+            async def submit(n: int, key: str | None = None, **more: Any) -> Response:
+                headers = {} if key is None else {"Idempotency-Key": key}
+                body = {"op": "x", "params": {"n": n}, "tags": ["a"], **more}
+                return await client.post("/v1/tasks", json=body, headers=headers)
+
+            one = {"op": "x", "params": {"n": 1}, "tags": ["a"], "idempotency_key": "k"}
+            batch = await client.post("/v1/tasks:batch", json={"tasks": [one]})
+            refused = [
+                await submit(1, "k"),
+                await submit(2, "k"),
+                await submit(1, unique_key="u"),
+                await client.post(
+                    "/v1/schedules/nightly/trigger", headers={"Idempotency-Key": "t"}
+                ),
+                await client.post(f"/v1/tasks/{mine.task_id}/retry"),
+                await client.post(
+                    f"/v1/tasks/{mine.task_id}/retry", headers={"Idempotency-Key": "k"}
+                ),
+            ]
+            own = [await submit(1, "own") for _ in range(2)]
+            conflict = await submit(2, "own")
+
+    assert {problem_of(one) for one in refused} == {(403, "Forbidden")}
+    assert len({one.json()["detail"] for one in refused}) == 1
+    assert batch.json()["tasks"][0]["problem"]["detail"] == refused[0].json()["detail"]
+    told = "".join(one.text for one in (*refused, batch))
+    assert not [task_id for task_id in hidden if task_id in told]
+    assert [one.status_code for one in own] == [201, 200]
+    assert own[0].json()["task_id"] == own[1].json()["task_id"]
+    assert problem_of(conflict) == (409, "IdempotencyConflict")
+
+
+async def _take(report: Reporter, n: int) -> int:
+    return n
+
+
+async def test_a_token_of_a_tag_sees_the_attempts_of_its_tag(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """A trace goes through tasks of others, too."""
+    token = make(tokens, "narrow", "read:tag=a")
+    async with closed(sqlite_url, tokens) as (manager, app):
+        store = manager.store
+        for nth, tags in enumerate([("a",), ("b",), ()], 1):
+            task, _ = await store.create(NewTask(new_task_id(), "x", tags=tags))
+            claim = await store.claim_if_pending(task, "me", 60)
+            assert claim is not None
+            store.attach_span(claim.attempt, TRACE, None, f"{nth:016x}")
+            await store.note_traces([claim.attempt])
+        async with asking(app, token=token) as client:
+            found = await client.get(f"/v1/traces/{TRACE}")
+
+    assert [one["tags"] for one in found.json()["attempts"]] == [["a"]]
+
+
 async def test_a_token_that_is_revoked_is_so_at_once(sqlite_url: str, tokens: TokenFile) -> None:
     """The file is read again when it changes; that it is gone opens nothing."""
     token = make(tokens, "ann", "read")
@@ -224,12 +428,27 @@ def test_a_file_that_others_may_write_is_not_trusted(tokens: TokenFile) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "write", "read:", "read:Bad op", "admin:resize", "read,cancel"]
+    "text",
+    [
+        *("", "write", "read:", "read:Bad op", "admin:resize", "read,cancel", "admin:tag=a"),
+        *("read:tag=", "read:tag=a b", "read:x:tag=a", "read:TAG=a"),
+    ],
 )
 def test_a_scope_that_means_nothing_is_refused(text: str) -> None:
     """A misspelt scope grants nothing."""
     with pytest.raises(BadSetting, match="read, submit, cancel or admin"):
         Grant.parse(text)
+
+
+def test_a_scope_is_written_as_it_is_read() -> None:
+    """A tag may have a colon and a sign in it; an op of the name "tag" is an op."""
+    texts = ["read", "submit:resize", "cancel:tag=customer:4711", "read:tag=a=b", "read:tag"]
+
+    assert [str(Grant.parse(text)) for text in texts] == texts
+    assert Grant.parse("read:tag") == Grant(Scope.READ, "tag")
+    assert Grant.parse("cancel:tag=customer:4711") == Grant(Scope.CANCEL, tag="customer:4711")
+    with pytest.raises(BadSetting, match="not of both"):
+        Grant(Scope.READ, "resize", "a")
 
 
 REFUSED: list[tuple[dict[str, str], tuple[int, str]]] = [

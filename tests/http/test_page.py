@@ -17,10 +17,20 @@ from urllib.parse import quote
 import pytest
 from httpx import AsyncClient, Response
 
-from tapescope import AuditRule, NewEvent, NewTask, Reporter, Schedule, TaskManager, read_firing
+from tapescope import (
+    AuditRule,
+    BadSetting,
+    NewEvent,
+    NewTask,
+    Reporter,
+    Schedule,
+    TaskManager,
+    read_firing,
+)
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.page.payloads import PAYLOAD
+from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
 from tapescope.model.wording import format_duration, shorten_id
@@ -840,6 +850,126 @@ async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
     assert cancels["a"] is cancels["c"] is None
     assert cancels["b"] is not None
     assert cancels["b"].by == "ann"
+
+
+async def test_a_trace_is_linked_to_where_it_is_shown(sqlite_url: str) -> None:
+    """By the template that who serves names, with ids that lead nowhere else; else by none."""
+    template = "https://traces.example/explore?id={trace_id}&span={span_id}"
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    hrefs: list[list[str]] = []
+    async with TaskManager(sqlite_url, work=False) as manager:
+        task, _ = await manager.store.create(NewTask(new_task_id(), "x"))
+        claim = await manager.store.claim_if_pending(task, "me", 60)
+        assert claim is not None
+        manager.store.attach_span(claim.attempt, trace, None, span)
+        await manager.store.note_traces([claim.attempt])
+        for trace_url in (template, None):
+            async with asking(make_app(manager, trace_url=trace_url)) as client:
+                for path in (f"/tasks/{task.task_id}", f"/trace/{trace}"):
+                    page = Seen((await client.get(path)).text)
+                    hrefs.append([href for href in page.find_all("a", "href") if "://" in href])
+
+    assert hrefs == [
+        [f"https://traces.example/explore?id={trace}&span={span}"],
+        [f"https://traces.example/explore?id={trace}&span="],
+        [],
+        [],
+    ]
+    assert fill_trace_url(template, 'a"/../b', "&x=1") == (
+        "https://traces.example/explore?id=a%22%2F..%2Fb&span=%26x%3D1"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "/trace/{trace_id}", "https://traces.example/", "https:///{trace_id}"),
+        *("javascript:alert('{trace_id}')", "https://a b/{trace_id}", "https://x/{trace_id}{id}"),
+        *("https://[x/{trace_id}", "https://x/{trace_id}\n", "https://x/{trace_id}" + "x" * 2_048),
+    ],
+)
+def test_what_is_no_url_of_traces_is_refused(sqlite_url: str, text: str) -> None:
+    """What would run a script, leads nowhere, or names no trace."""
+    with pytest.raises(BadSetting, match=r"with \{trace_id\} in it"):
+        make_app(TaskManager(sqlite_url, work=False), trace_url=text)
+
+
+PAGES_OF_A_TAG: dict[str, tuple[int, int]] = {
+    "/": (303, 303),  # to the tasks: its numbers are of ops
+    "/tasks?tag={tag}": (200, 403),
+    "/tasks/{task_id}": (200, 404),
+    "/tasks/{task_id}/live": (204, 404),  # it has ended, as its reader has seen
+    "/tasks/{task_id}/tape.ndjson": (200, 404),
+    "/find?q={task_id}": (303, 303),  # to where a whole id leads, whether or not there is a task
+    "/ops/say": (303, 303),  # to the tasks of the op that have the tag
+    "/schedules": (200, 200),
+    "/schedules/nightly-{tag}": (200, 404),
+    "/workers": (403, 403),
+    "/workers/web-1:4711:5:ab": (403, 403),
+    "/trace/4bf92f3577b34da6a3ce929d0e0e4736": (200, 200),
+    "/drops": (403, 403),
+    "/audit": (403, 403),
+    "/submit": (200, 200),
+}
+"""What a token of a tag is answered: of what has the tag, and of what has another one."""
+
+
+async def test_a_token_of_a_tag_at_every_page(sqlite_url: str, tokens: TokenFile) -> None:
+    """It sees the tasks of its tag and their buttons; no number, list or link tells of another."""
+    token = make(tokens, "ann", "read:tag=a", "submit:tag=a", "cancel:tag=a")
+    told: dict[str, list[int]] = {path: [] for path in PAGES_OF_A_TAG}
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        store = bench.manager.store
+        ended: dict[str, str] = {}
+        open_: dict[str, str] = {}
+        for tag in "ab":
+            for ids in (ended, open_):
+                task, _ = await store.create(NewTask(new_task_id(), "say", tags=(tag,)))
+                ids[tag] = task.task_id
+            await store.request_cancel(ended[tag])
+            await store.schedules.add_if_absent(
+                Schedule(f"nightly-{tag}", "say", every=60, tags=(tag,))
+            )
+        await store.ops.tell(OWNER, ["say"], 60)
+        await log_in(bench, token)
+        for path, answers in told.items():
+            for tag in "ab":
+                where = path.format(task_id=ended[tag], tag=tag)
+                headers = {"Last-Event-ID": "1"} if path.endswith("/live") else {}
+                answers.append((await bench.client.get(where, headers=headers)).status_code)
+        listed = await bench.get("/tasks")
+        of_op = await bench.get("/tasks?op=say")
+        task_page = await bench.get(f"/tasks/{open_['a']}")
+        plans = await bench.get("/schedules")
+        form = await bench.get("/submit")
+        sent = [
+            await bench.post("/submit", op="say", params="{}", tags=tags)
+            for tags in ("b a", "b", "")
+        ]
+        bulk = await bench.post("/tasks/bulk", act="cancel", id=list(open_.values()), message="y")
+        cancels = {tag: (await store.get(open_[tag])).cancel for tag in "ab"}
+        made = await store.get(sent[0].headers["location"].rpartition("/")[2])
+        overview = await bench.client.get("/")
+
+    assert {path.partition("?")[0].removesuffix("-{tag}") for path in told} == {
+        path.removesuffix("x") + "say" if path == "/ops/x" else path for path in PAGES
+    }
+    assert told == {path: list(answers) for path, answers in PAGES_OF_A_TAG.items()}
+    assert overview.headers["location"] == "/tasks"
+    assert set(listed.find_all("tr", "id")) == {f"t-{ended['a']}", f"t-{open_['a']}"}
+    assert listed.find_all("tr", "id") == of_op.find_all("tr", "id")
+    assert "a" in listed.find_all("input", "value"), "the filter says so"
+    assert "b" not in [kind for kind, _ in listed.tags], "no number of a status is of a tag"
+    assert not {"Overview", "Workers", "Drops"} & set(listed.words.split())
+    assert "Cancel" in task_page.words
+    assert "nightly-a" in plans.words
+    assert "nightly-b" not in plans.words
+    assert "a" in form.find_all("input", "value")
+    assert [one.status_code for one in sent] == [303, 403, 403]
+    assert made.tags == ("a", "b")
+    assert bulk.headers["location"] == "/tasks?did=cancel&done=1&refused=1"
+    assert cancels["a"] is not None
+    assert cancels["b"] is None
 
 
 async def test_a_cookie_stands_for_a_token_and_is_none(sqlite_url: str, tokens: TokenFile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tapescope.http.api import ApiLimits, begin_drain, make_app, server
 from tapescope.http.tokens import TokenFile
 from tapescope.model import TelemetrySource
 from tapescope.testing import until
+from tapescope_telemetry import Telemetry
 from tapescope_telemetry.guard import read_errors
 from tapescope_telemetry.names import (
     SERVER_ABORTED,
@@ -49,6 +50,15 @@ def captured() -> Any:
     captured = CapturedTelemetry()
     yield captured
     captured.close()
+
+
+@pytest.fixture
+def shared_anew() -> Iterator[None]:
+    """What shares the process's own telemetry has another one meanwhile: a tracer of it would keep
+    the first provider that it meets."""
+    before = Telemetry.share(None)
+    yield
+    Telemetry.share(before)
 
 
 @asynccontextmanager
@@ -298,6 +308,7 @@ async def test_who_idles_and_who_reads_nothing_is_counted(
     assert count(captured, SERVER_REFUSED.name) == {"too_many": 1}
 
 
+@pytest.mark.usefixtures("shared_anew")
 async def test_an_acts_span_is_the_parent_of_its_submit(
     captured: CapturedTelemetry, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +387,7 @@ class _At(Fault):
             super().at(hook)
 
 
+@pytest.mark.usefixtures("shared_anew")
 async def test_no_provider_and_no_propagator_fails_an_act(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

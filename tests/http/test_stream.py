@@ -19,6 +19,7 @@ from tapescope.http.api import ApiLimits, begin_drain, make_app
 from tapescope.testing import MemoryStore, settle_loop, until
 from tapescope.testing.tasks import log, start
 from tests.http.client import Frame, asking, follow, problem_of, read_frames, serving
+from tests.support.services import require
 from tests.support.virtual_time import VirtualClock, in_virtual_time
 
 
@@ -132,6 +133,41 @@ async def test_a_follower_goes_on_after_a_restart_of_the_server(store_url: str) 
     assert [frame.retry is not None for frame in ends] == [True]
     assert [int(frame.id or 0) for frame in seen] == [event.seq for event in tape]
     assert seen[-1].type == "final"
+
+
+async def test_curl_follows_as_the_pages_say_through_a_restart(sqlite_url: str) -> None:
+    """Each curl ends by itself and well; the next one comes back with the last id that was seen."""
+    curl = require("curl")
+    runner = Counting(5)
+    told: list[Frame] = []
+    async with TaskManager(sqlite_url, drain=0) as worker:
+        task = await worker.submit("count", runner)
+        await runner.begun.wait()
+        port = 0
+        for last in (False, True):
+            manager = TaskManager(sqlite_url, work=False)
+            async with manager, serving(make_app(manager), port) as (server, _):
+                port = server.port
+                seen = [frame.id for frame in told if frame.id]
+                following = await asyncio.create_subprocess_exec(
+                    *(curl, "--silent", "--show-error", "--no-buffer", "--max-time", "60"),
+                    *("-H", f"Last-Event-ID: {seen[-1] if seen else 0}"),
+                    f"{server.url}/v1/tasks/{task.task_id}/stream",
+                    stdout=asyncio.subprocess.PIPE,
+                )
+                assert following.stdout is not None
+                if last:
+                    runner.go_on.set()
+                head = b"" if last else await following.stdout.readuntil(b"id: 3\n")
+                if not last:
+                    server.drain()
+                told += read_frames((head + await following.stdout.read()).decode())
+                assert await following.wait() == 0
+        tape = (await task.tape()).events
+
+    assert [frame.data["error"] for frame in told if frame.type == "error"] == ["Draining"]
+    assert [int(frame.id) for frame in told if frame.id] == [event.seq for event in tape]
+    assert told[-1].type == "final"
 
 
 async def test_a_server_that_drains_answers_no_more(sqlite_url: str) -> None:

@@ -31,6 +31,7 @@ from tapescope.store import (
     read_event,
     read_json,
     read_repair,
+    read_sound_tags,
     read_tags,
 )
 
@@ -236,4 +237,5 @@ def as_traced(row: Row) -> TracedAttempt:
         row["attempt"],
         row["trace_id"],
         row["span_id"],
+        read_sound_tags(row["tags"]),
     )

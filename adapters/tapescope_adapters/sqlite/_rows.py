@@ -36,6 +36,7 @@ from tapescope.store import (
     read_drop,
     read_event,
     read_json,
+    read_sound_tags,
     read_tags,
 )
 from tapescope_adapters._sql import Queries, conditions, leads
@@ -275,8 +276,10 @@ def read_traced(
 
 
 def _traced(row: Sequence[Any]) -> TracedAttempt:
-    task_id, op, status, *ids = row
-    return TracedAttempt(str(task_id), str(op), carry(TaskStatus, status), *ids)
+    task_id, op, status, tags, attempt, trace_id, span_id = row
+    status = carry(TaskStatus, status)
+    told = read_sound_tags(tags)
+    return TracedAttempt(str(task_id), str(op), status, attempt, trace_id, span_id, told)
 
 
 def list_tasks(

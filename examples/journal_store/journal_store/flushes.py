@@ -100,8 +100,8 @@ def note_traces(tx: Transaction, rows: Sequence[TraceRow]) -> None:
 def list_traced(tx: Transaction, task: Task) -> Sequence[TracedAttempt]:
     """The attempts of a task whose run spans are kept, in their order."""
     return [
-        TracedAttempt(task.task_id, task.op, task.status, int(attempt), *ids)
-        for attempt, ids in sorted(tx.scan(f"traces/{task.key}").items())
+        TracedAttempt(task.task_id, task.op, task.status, int(attempt), trace, span, task.tags)
+        for attempt, (trace, span) in sorted(tx.scan(f"traces/{task.key}").items())
     ]
 
 

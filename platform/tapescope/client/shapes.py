@@ -354,6 +354,7 @@ def read_traced(shape: Shape) -> list[TracedAttempt]:
             int(one["attempt"]),
             _text(one["trace_id"]),
             _text(one["span_id"]),
+            tuple(map(_text, one.get("tags", ()))),
         )
         for one in shape["attempts"]
     ]

@@ -245,6 +245,7 @@ def traced_shape(one: TracedAttempt) -> dict[str, Any]:
         "attempt": one.attempt,
         "trace_id": one.trace_id,
         "span_id": one.span_id,
+        "tags": list(one.tags),
     }
 
 

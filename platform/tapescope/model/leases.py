@@ -105,3 +105,5 @@ class TracedAttempt(NamedTuple):
     """32 hexadecimal digits."""
     span_id: str
     """16 hexadecimal digits: the run's own span."""
+    tags: tuple[str, ...] = ()
+    """The task's: who may see tasks of a tag alone is shown attempts by them."""

@@ -21,6 +21,7 @@ from tapescope.store.damage import (
     read_event,
     read_json,
     read_repair,
+    read_sound_tags,
     read_tags,
 )
 from tapescope.store.flush import (
@@ -207,6 +208,7 @@ __all__ = [
     "read_outcome",
     "read_repair",
     "read_schedule",
+    "read_sound_tags",
     "read_tags",
     "refuse_control_characters",
     "start_tape",

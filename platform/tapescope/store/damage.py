@@ -39,6 +39,7 @@ __all__ = [
     "read_event",
     "read_json",
     "read_repair",
+    "read_sound_tags",
     "read_tags",
 ]
 
@@ -90,6 +91,14 @@ def read_tags(text: Any) -> tuple[str, ...]:
     if not isinstance(tags, list) or not {*map(type, cast("list[object]", tags))} <= {str}:
         raise ValueError("they are not a list of texts")
     return tuple(cast("list[str]", tags))
+
+
+def read_sound_tags(text: Any) -> tuple[str, ...]:
+    """The tags of a row; none where they cannot be read: so nobody is shown it for a tag."""
+    try:
+        return read_tags(text)
+    except (TypeError, ValueError):
+        return ()
 
 
 def read_cancel(

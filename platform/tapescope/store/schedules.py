@@ -18,7 +18,7 @@ from tapescope.model.schedules import (
 from tapescope.model.tasks import PRIORITIES, is_queue
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.store.core import StoreCore
-from tapescope.store.damage import read_tags
+from tapescope.store.damage import read_sound_tags
 from tapescope.store.validation import check_page_size, check_seconds, check_text
 
 __all__ = ["StoreSchedules", "read_schedule", "write_schedule"]
@@ -197,18 +197,11 @@ def read_schedule(*row: Any) -> Schedule:
         last_us=_read_time(last_us),
         last_task=last_task,
         priority=priority if priority in PRIORITIES else None,
-        tags=_read_tags(tags),
+        tags=read_sound_tags(tags),  # as above
         queue=queue if is_queue(queue) else None,
         created_us=_read_time(created_us) or 0,
         revision=revision,
     )
-
-
-def _read_tags(text: Any) -> tuple[str, ...]:
-    try:
-        return read_tags(text)
-    except (TypeError, ValueError):  # as above
-        return ()
 
 
 def _read_time(us: int | None) -> int | None:

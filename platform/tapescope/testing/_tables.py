@@ -90,8 +90,9 @@ class Record:
 
     def list_traced(self) -> Iterator[TracedAttempt]:
         """The attempts whose run spans are kept, in their order."""
-        for attempt, ids in sorted(self.traces.items()):
-            yield TracedAttempt(self.task.task_id, self.task.op, self.task.status, attempt, *ids)
+        for attempt, (trace, span) in sorted(self.traces.items()):
+            task = self.task
+            yield TracedAttempt(task.task_id, task.op, task.status, attempt, trace, span, task.tags)
 
     def remember(self, undo: ExitStack) -> None:
         """Have ``undo`` bring back the row and the tape as they are now."""

@@ -16,6 +16,7 @@ _STREAM: Final = f"{_HTTP}/api/stream.py"
 _STATE: Final = f"{_HTTP}/api/state.py"
 _SERVER: Final = f"{_HTTP}/api/server.py"
 _TOKENS: Final = f"{_HTTP}/tokens.py"
+_CALLERS: Final = f"{_HTTP}/access.py"
 _COOKIES: Final = f"{_HTTP}/cookies.py"
 _PAGE: Final = f"{_HTTP}/api/page"
 
@@ -35,6 +36,9 @@ _FOREIGN: Final = f"{_PAGES}::test_a_form_of_another_site_does_nothing"
 _NARROW: Final = f"{_PAGES}::test_a_token_for_an_op_sees_that_op_and_its_buttons"
 _STREAMS: Final = "tests/http/test_stream.py"
 _HERE: Final = f"{_ACCESS}::test_without_tokens_this_machine_alone_is_answered"
+_OF_A_TAG: Final = f"{_ACCESS}::test_a_token_of_a_tag_at_every_route"
+_OF_KEYS: Final = f"{_ACCESS}::test_a_key_leads_a_token_to_no_task_of_another_tag"
+_PAGES_OF_A_TAG: Final = f"{_PAGES}::test_a_token_of_a_tag_at_every_page"
 _REVOKED: Final = f"{_ACCESS}::test_a_token_that_is_revoked_is_so_at_once"
 
 GUARDS: Final[tuple[Guard, ...]] = (
@@ -103,14 +107,92 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.scope",
         "Each route takes its scope",
-        Edit(_STATE, "if caller.find_ops(scope) == frozenset():", "if False:"),
+        Edit(_STATE, "if not caller.has(scope):", "if False:"),
         f"{_ACCESS}::test_every_route_takes_the_right_token",
     ),
     row(
         "http.scope_of_op",
         "A token for some ops reaches no task of another",
-        Edit(_ACTS, "    if caller.may(scope, task.op):\n        return\n", "    return\n"),
+        Edit(
+            _ACTS,
+            "    if caller.may(scope, task.op, task.tags):\n        return\n",
+            "    return\n",
+        ),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
+        _OF_A_TAG,
+    ),
+    row(
+        "http.scope_of_tag",
+        "A scope of a tag is not one of every op",
+        Edit(
+            _CALLERS,
+            "if one.scope is Scope.ADMIN or (one.scope is scope and one.tag is None)",
+            "if one.scope in (scope, Scope.ADMIN)",
+        ),
+        _OF_A_TAG,
+    ),
+    row(
+        "http.scope_of_either",
+        "A grant of an op and of a tag is none",
+        Edit(_CALLERS, "if self.op is not None and self.tag is not None:", "if False:"),
+        f"{_ACCESS}::test_a_scope_is_written_as_it_is_read",
+    ),
+    row(
+        "http.list_of_tag",
+        "A token for tags lists one of them, and no more",
+        Edit(
+            _ROUTES,
+            "    if not caller.may(Scope.READ, op, () if tag is None else (tag,)):\n"
+            "        named =",
+            "    if caller.find_ops(Scope.READ):\n        named =",
+        ),
+        _OF_A_TAG,
+    ),
+    row(
+        "http.told_by_op",
+        "What is told by op is not told to a token for tags",
+        Edit(_ACTS, "    if caller.find_ops(Scope.READ) == frozenset():", "    if False:"),
+        _OF_A_TAG,
+    ),
+    row(
+        "http.metrics_by_op",
+        "Metrics are not told to a token for tags",
+        Edit(
+            f"{_HTTP}/api/app.py",
+            "            need_ops(await state.admit(request, Scope.READ))\n",
+            "            await state.admit(request, Scope.READ)\n",
+        ),
+        _OF_A_TAG,
+    ),
+    row(
+        "http.found_by_key",
+        "A key tells a token of no task of another tag",
+        Edit(
+            _ACTS,
+            "    if not handle.created and not await _may_find(request, caller, op, handle.task_id):",
+            "    if False:",
+        ),
+        _OF_KEYS,
+    ),
+    row(
+        "http.conflict_of_key",
+        "A key tells a token of no task with other params, and of no open one, of another tag",
+        Edit(
+            _ACTS,
+            "        if not await _may_find(request, caller, op, error.task_id):",
+            "        if False:",
+        ),
+        _OF_KEYS,
+    ),
+    row(
+        "http.traced_of_tag",
+        "A token for tags sees no attempt of another's task",
+        Edit(
+            _ROUTES,
+            "for one in found if caller.may(Scope.READ, one.op, one.tags)]",
+            "for one in found]",
+        ),
+        f"{_ACCESS}::test_a_token_of_a_tag_sees_the_attempts_of_its_tag",
     ),
     row(
         "http.traces_of_op",
@@ -143,8 +225,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.submit_of_op",
         "A token for some ops submits no other",
-        Edit(_ACTS, "if not caller.may(Scope.SUBMIT, op):", "if False:"),
+        Edit(
+            _ACTS,
+            "    if caller.may(Scope.SUBMIT, op, tags):\n        return\n    named",
+            "    if True:\n        return\n    named",
+        ),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
+        _OF_A_TAG,
     ),
     row(
         "http.submits_bounded",
@@ -218,19 +305,29 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.schedule_of_op",
         "A token for some ops triggers no schedule of another",
-        Edit(_SCHEDULES, "        if not caller.may(Scope.SUBMIT, op):\n", "        if False:\n"),
+        Edit(
+            _SCHEDULES,
+            "        if not caller.may(Scope.SUBMIT, op, schedule.tags):\n",
+            "        if False:\n",
+        ),
         f"{_OF_SCHEDULES}::test_who_may_change_what",
     ),
     row(
         "http.schedule_seen",
         "A token for some ops sees no schedule of another",
-        Edit(_SCHEDULES, "    if not caller.may(Scope.READ, schedule.op):\n", "    if False:\n"),
+        Edit(
+            _SCHEDULES,
+            "    if not caller.may(Scope.READ, schedule.op, schedule.tags):\n",
+            "    if False:\n",
+        ),
         f"{_OF_SCHEDULES}::test_who_may_change_what",
     ),
     row(
         "http.schedules_listed",
         "A token for some ops lists no schedule of another",
-        Edit(_SCHEDULES, "return caller.may(Scope.READ, one.op) and op in", "return op in"),
+        Edit(
+            _SCHEDULES, "return caller.may(Scope.READ, one.op, one.tags) and op in", "return op in"
+        ),
         f"{_OF_SCHEDULES}::test_every_schedule_is_on_one_page",
     ),
     row(
@@ -511,9 +608,39 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A page shows no task of an op that its reader may not see",
         Edit(
             f"{_PAGE}/views.py",
-            "    if not caller.may(Scope.READ, task.op):\n        raise UnknownTask(task_id)\n",
+            "    if not caller.may(Scope.READ, task.op, task.tags):\n"
+            "        raise UnknownTask(task_id)\n",
         ),
         _NARROW,
+        _PAGES_OF_A_TAG,
+    ),
+    row(
+        "page.list_of_tag",
+        "The list shows a token for tags one of them, and no more",
+        Edit(f"{_PAGE}/views.py", "    _narrow(caller, query)\n"),
+        _PAGES_OF_A_TAG,
+    ),
+    row(
+        "page.no_counts_of_ops",
+        "The list has no numbers of ops for who may not read all of an op",
+        Edit(f"{_PAGE}/views.py", "sums=None if by_tag else", "sums="),
+        _PAGES_OF_A_TAG,
+    ),
+    row(
+        "page.trace_url",
+        "A link to a trace runs no script",
+        Edit(
+            f"{_HTTP}/api/trace_urls.py",
+            'leads = parts.scheme in ("http", "https") and bool(parts.hostname)',
+            "leads = True",
+        ),
+        f"{_PAGES}::test_what_is_no_url_of_traces_is_refused",
+    ),
+    row(
+        "page.trace_ids",
+        "An id of a trace leads nowhere else",
+        Edit(f"{_HTTP}/api/trace_urls.py", 'quote(trace_id, safe="")', "trace_id"),
+        f"{_PAGES}::test_a_trace_is_linked_to_where_it_is_shown",
     ),
     row(
         "page.find_scope",

@@ -27,15 +27,15 @@ SELECT t.id, v.attempt, v.trace_id, v.span_id
 
 -- name: find_traced
 -- The attempts of a trace.
-SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+SELECT t.task_id, t.op, t.status, t.tags, a.attempt, a.trace_id, a.span_id
   FROM attempts_traced a JOIN tasks t ON t.id = a.task
  WHERE a.trace_id = $1 ORDER BY a.task, a.attempt LIMIT $2;
 
 -- name: read_traced
 -- The attempts of tasks. LIMIT keeps each step at its index, whatever the planner thinks of the tables.
-SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+SELECT t.task_id, t.op, t.status, t.tags, a.attempt, a.trace_id, a.span_id
   FROM unnest($1::text[]::uuid[]) AS k(task_id)
- CROSS JOIN LATERAL (SELECT s.id, s.task_id, s.op, s.status FROM tasks s
+ CROSS JOIN LATERAL (SELECT s.id, s.task_id, s.op, s.status, s.tags FROM tasks s
                       WHERE s.task_id = k.task_id LIMIT 1) t
  CROSS JOIN LATERAL (SELECT b.attempt, b.trace_id, b.span_id FROM attempts_traced b
                       WHERE b.task = t.id ORDER BY b.attempt LIMIT 10000) a

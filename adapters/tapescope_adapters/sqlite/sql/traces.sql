@@ -8,12 +8,12 @@ SELECT t.id, v.column2, v.column3, v.column4
 
 -- name: find_traced
 -- The attempts of a trace.
-SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+SELECT t.task_id, t.op, t.status, t.tags, a.attempt, a.trace_id, a.span_id
   FROM attempts_traced a CROSS JOIN tasks t ON t.id = a.task
  WHERE a.trace_id = ? ORDER BY a.task, a.attempt LIMIT ?;
 
 -- name: read_traced
 -- The attempts of tasks.
-SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+SELECT t.task_id, t.op, t.status, t.tags, a.attempt, a.trace_id, a.span_id
   FROM tasks t CROSS JOIN attempts_traced a ON a.task = t.id
  WHERE t.task_id IN (SELECT value FROM json_each(?)) ORDER BY t.task_id, a.attempt;

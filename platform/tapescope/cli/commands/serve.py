@@ -68,6 +68,12 @@ _log = Logger("tapescope")
     metavar="ADDRESSES",
     help="Proxies whose word counts on where a request is from; networks, too, with commas.",
 )
+@click.option(
+    "--trace-url",
+    metavar="URL",
+    help="Where your tool for traces shows one, with {trace_id} in it, and {span_id} if it takes "
+    "that, too: the pages link there.",
+)
 @drain_option
 @click.option(
     "--store",
@@ -86,6 +92,7 @@ def serve(
     tokens: Path | None,
     root_path: str,
     trusted_proxies: str,
+    trace_url: str | None,
     drain: float | None,
     store: str | None,
 ) -> int:
@@ -99,7 +106,10 @@ def serve(
     the server at once.
     """
     from tapescope.http.api import ApiServer, make_app
+    from tapescope.http.api.trace_urls import check_trace_url
 
+    if trace_url is not None:
+        trace_url = check_trace_url("--trace-url", trace_url)
     file = _find_tokens(host, tokens)
     chosen = context.find_root().params
     log_format, level = choose_log(chosen["log_format"], chosen["log_level"])
@@ -115,7 +125,7 @@ def serve(
             manager.reconfigure(store=store, engine=find_named_engine(None))
         manager.reconfigure(drain=drain)
         start_service_log(log_format, level)
-        api = make_app(manager, tokens=file, metrics=reader)
+        api = make_app(manager, tokens=file, metrics=reader, trace_url=trace_url)
         server = ApiServer(api, host, port, root_path=root_path, trusted_proxies=trusted_proxies)
         asyncio.run(_serve(manager, served, server))
     return 0

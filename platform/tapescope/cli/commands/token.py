@@ -41,8 +41,8 @@ def token(context: click.Context) -> None:
     multiple=True,
     required=True,
     metavar="SCOPE",
-    help="read, submit or cancel, for every op or for one, as in submit:resize; or admin, for all "
-    "of it and the audit. Give it again for more.",
+    help="read, submit or cancel, for every op, for one, as in submit:resize, or for what has a "
+    "tag, as in cancel:tag=team-a; or admin, for all of it and the audit. Give it again for more.",
 )
 @tokens_option
 def add(*, name: str, scopes: tuple[str, ...], tokens: Path | None) -> None:

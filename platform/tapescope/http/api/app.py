@@ -23,6 +23,8 @@ from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
+from tapescope.http.api.task_acts import need_ops
+from tapescope.http.api.trace_urls import check_trace_url
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
 from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
@@ -43,6 +45,7 @@ def make_app(
     who: Who | None = None,
     limits: ApiLimits | None = None,
     metrics: WSGIApplication | None = None,
+    trace_url: str | None = None,
 ) -> FastAPI:
     """The HTTP API of a manager and its pages; the caller opens and closes it around them.
 
@@ -51,10 +54,14 @@ def make_app(
       ``async`` or not, that gives the ``Caller``, or ``None`` to refuse. Tokens are not asked then.
     * Without either, requests of this machine alone are answered, and may do everything.
     * ``metrics``: a ``PrometheusReader``, for ``/metrics``.
+    * ``trace_url``: where your tool for traces shows one, with ``{trace_id}`` and perhaps
+      ``{span_id}`` in it: the pages link there. Raises ``BadSetting`` for another text.
 
     Mount it under a path, or serve it with ``ApiServer``.
     """
-    state = ApiState(manager, tokens, who, limits or ApiLimits())
+    if trace_url is not None:
+        trace_url = check_trace_url("trace_url", trace_url)
+    state = ApiState(manager, tokens, who, limits or ApiLimits(), trace_url)
     app = FastAPI(
         title="tapescope",
         version=__version__,
@@ -104,11 +111,12 @@ def begin_drain(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, state: ApiState, health: HealthApp) -> None:
-    """The paths of the health listener, with its answers. Details and metrics take a reader."""
+    """The paths of the health listener, with its answers. Details and metrics take a reader, and
+    tell of ops."""
 
     async def answer(request: Request) -> Response:
         if request.url.path.endswith("/metrics") or "verbose" in request.query_params:
-            await state.admit(request, Scope.READ)
+            need_ops(await state.admit(request, Scope.READ))
         return await asyncio.to_thread(_call_wsgi, health, request)
 
     for path in ("/livez", "/readyz", "/metrics"):

@@ -42,7 +42,8 @@ from tapescope.http.api.stop_acts import (
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import (
     cancel_task,
-    name_ops,
+    name_scopes,
+    need_ops,
     reach,
     retry_task,
     send_message,
@@ -272,10 +273,11 @@ async def list_tasks(
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
-    """List tasks, newest first. A token for some ops must name one of them."""
-    ops = caller.find_ops(Scope.READ)
-    if ops is not None and op not in ops:
-        raise Refused(403, "Forbidden", f"Name an op that the token is for: {name_ops(ops)}.")
+    """List tasks, newest first. A token for some ops or tags must name one of them."""
+    if not caller.may(Scope.READ, op, () if tag is None else (tag,)):
+        named = name_scopes(caller, Scope.READ)
+        kinds = "an op or a tag" if caller.find_tags(Scope.READ) else "an op"
+        raise Refused(403, "Forbidden", f"Name {kinds} that the token is for: {named}.")
     with _cursor_of(cursor, "before"):
         page = await state_of(request).manager.store.list(
             status=status,
@@ -397,7 +399,7 @@ def _link(request: Request, task_id: str) -> str:
 async def get_task(request: Request, caller: Reader, task_id: TaskId) -> Response:
     """A task as its row stands now."""
     task = await state_of(request).manager.handle(task_id).status()
-    if not caller.may(Scope.READ, task.op):
+    if not caller.may(Scope.READ, task.op, task.tags):
         raise UnknownTask(task_id)
     store = state_of(request).manager.store
     lost = find_lost(store, [task], store.clock.now())
@@ -719,7 +721,7 @@ async def get_drops(
 
 def _need_every_op(caller: Caller) -> None:
     if not caller.may(Scope.READ):
-        detail = "A late event may be of any op, and the token is for some. Ask for one task's."
+        detail = "A late event may be of any task, and the token is for some. Ask for one task's."
         raise Refused(403, "Forbidden", detail)
 
 
@@ -737,7 +739,7 @@ async def list_schedules(
     limit: Limit = 100,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
-    """List schedules, by name: those whose op the caller may read."""
+    """List schedules, by name: those whose tasks the caller may read."""
     with _cursor_of(cursor):
         page = await list_visible(request, caller, cursor, _page(request, limit))
     return _json(schedules_shape(page))
@@ -851,7 +853,10 @@ async def list_pauses(
     limit: Limit = 100,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
-    """List the ops that are paused, by name: those that the caller may read."""
+    """List the ops that are paused, by name: those that the caller may read.
+
+    It takes a token for an op.
+    """
     with _cursor_of(cursor):
         page = await list_visible_pauses(request, caller, cursor, _page(request, limit))
     return _json(pauses_shape(page))
@@ -939,7 +944,11 @@ async def get_stats(
         float, Query(ge=0, le=60, description="Seconds: numbers of this age are good enough.")
     ] = 7.5,
 ) -> Response:
-    """What waits and what runs, by op: the same numbers from every process of the store."""
+    """What waits and what runs, by op: the same numbers from every process of the store.
+
+    It takes a token for an op.
+    """
+    need_ops(caller)
     store = state_of(request).manager.store
     shape = backlog_shape(await store.backlog.read(max_age=max_age))
     shape["ops"] = [one for one in shape["ops"] if caller.may(Scope.READ, one["op"])]
@@ -958,7 +967,7 @@ async def get_trace(
     found = await state_of(request).manager.store.find_traced(
         check_trace_id(trace_id), limit=_TRACED
     )
-    attempts = [traced_shape(one) for one in found if caller.may(Scope.READ, one.op)]
+    attempts = [traced_shape(one) for one in found if caller.may(Scope.READ, one.op, one.tags)]
     return _json({"attempts": attempts})
 
 

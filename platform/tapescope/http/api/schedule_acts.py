@@ -13,6 +13,7 @@ from tapescope.errors import OpNotRegistered, UnknownSchedule
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.task_acts import keep_hidden
 from tapescope.http.api.visible import find_visible
 from tapescope.manager import Submission
 from tapescope.model.schedules import Schedule, SchedulePage
@@ -44,7 +45,7 @@ async def list_visible(
     op: str | None = None,
     looked: int | None = None,
 ) -> SchedulePage:
-    """A page of the schedules whose op the caller may read, by name; with ``op``, of that one.
+    """A page of the schedules whose tasks the caller may read, by name; with ``op``, of that one.
 
     Past ``looked`` of others, at first 10,000, the page ends, perhaps empty, and has a next one.
     """
@@ -57,7 +58,7 @@ async def list_visible(
         return page.schedules, page.next
 
     def sees(one: Schedule) -> bool:
-        return caller.may(Scope.READ, one.op) and op in (None, one.op)
+        return caller.may(Scope.READ, one.op, one.tags) and op in (None, one.op)
 
     found = await find_visible(read, sees, attrgetter("name"), after, limit, looked)
     return SchedulePage(*found)
@@ -66,7 +67,7 @@ async def list_visible(
 async def see_schedule(request: Request, caller: Caller, name: str) -> Schedule:
     """A schedule. Raises ``UnknownSchedule``, also where the caller may not see it."""
     schedule = await state_of(request).manager.schedules.get(name)
-    if not caller.may(Scope.READ, schedule.op):
+    if not caller.may(Scope.READ, schedule.op, schedule.tags):
         raise UnknownSchedule(name)
     return schedule
 
@@ -130,15 +131,17 @@ async def trigger_schedule(
     """
     manager = state_of(request).manager
     with acting(request, caller, "trigger", f"of schedule {name!r}") as became:
-        op = (await manager.schedules.get(name)).op
-        if not caller.may(Scope.SUBMIT, op):
-            if not caller.may(Scope.READ, op):
+        schedule = await manager.schedules.get(name)
+        op = schedule.op
+        if not caller.may(Scope.SUBMIT, op, schedule.tags):
+            if not caller.may(Scope.READ, op, schedule.tags):
                 raise UnknownSchedule(name)
             raise Refused(403, "Forbidden", f"The token lacks the scope '{Scope.SUBMIT}:{op}'.")
         if not await manager.knows_op(op):
             raise OpNotRegistered(op)
         with state_of(request).submits.waits():
-            handle = await manager.schedules.trigger(name, idempotency_key=idempotency_key)
+            made = manager.schedules.trigger(name, idempotency_key=idempotency_key)
+            handle = await keep_hidden(request, caller, op, made)
         became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
     return handle, op
 

@@ -475,6 +475,7 @@ class Attempt(_Shape):
     attempt: int
     trace_id: str
     span_id: str
+    tags: list[str]
 
 
 class Attempts(_Shape):

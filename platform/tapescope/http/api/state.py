@@ -117,8 +117,11 @@ class ApiState:
         tokens: TokenFile | None,
         who: Who | None,
         limits: ApiLimits,
+        trace_url: str | None = None,
     ) -> None:
         self.manager = manager
+        self.trace_url = trace_url
+        """Where a tool for traces shows one, as a template."""
         self.limits = limits
         self.seats = Seats(limits.streams)
         self.submits = Submits(limits.submits)
@@ -204,13 +207,13 @@ class ApiState:
         return report
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
-        """Who makes the request, if that caller has the scope for one op at least.
+        """Who makes the request, if that caller has the scope for some tasks at least.
 
         Raises ``Refused``, with 401 or 403.
         """
         caller = await self.find_caller(request)
         request.state.caller = caller
-        if caller.find_ops(scope) == frozenset():
+        if not caller.has(scope):
             raise Refused(403, "Forbidden", f"It takes the scope '{scope}', which the token lacks.")
         return caller
 

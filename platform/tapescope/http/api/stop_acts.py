@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.task_acts import need_ops
 from tapescope.http.api.visible import find_visible
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 
@@ -35,8 +36,10 @@ async def list_visible_pauses(
 ) -> PausePage:
     """A page of the paused ops that the caller may read, by name.
 
-    Past 10,000 of others the page ends, perhaps empty, and has a next one.
+    Past 10,000 of others the page ends, perhaps empty, and has a next one. Raises ``Refused`` for
+    a token of tags alone.
     """
+    need_ops(caller)
     ops = state_of(request).manager.store.ops
     if caller.may(Scope.READ):
         return await ops.list_paused(after=after, limit=limit)
@@ -81,7 +84,8 @@ def may_see_workers(caller: Caller) -> bool:
 async def list_workers(
     request: Request, caller: Caller, after: str | None, limit: int
 ) -> WorkerPage:
-    """A page of who works on the store, by owner. Raises ``Refused`` for a token of some ops."""
+    """A page of who works on the store, by owner. Raises ``Refused`` for a token of some tasks."""
+    need_ops(caller)
     if not may_see_workers(caller):
         detail = "A worker is of many ops, and the token is for some. Ask for the numbers of an op."
         raise Refused(403, "Forbidden", detail)

@@ -6,12 +6,18 @@ Here alone it is asked who may, and told in the log of acts what was done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from tapescope.errors import OpNotRegistered, TapescopeError, UnknownTask
+from tapescope.errors import (
+    IdempotencyConflict,
+    OpNotRegistered,
+    TapescopeError,
+    UniqueKeyTaken,
+    UnknownTask,
+)
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.parsing import parse_time
 from tapescope.http.api.problems import Refused, find_row
@@ -30,7 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cancel_task",
-    "name_ops",
+    "keep_hidden",
+    "name_scopes",
+    "need_ops",
     "reach",
     "retry_task",
     "send_message",
@@ -40,23 +48,35 @@ __all__ = [
 
 
 async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
-    """See to it that the caller has the scope for the task's op.
+    """See to it that the caller has the scope for the task: for its op, or for a tag of it.
 
     Raises ``UnknownTask`` where the caller may not even see it, else ``Refused``.
     """
     if caller.may(scope):
         return
     task = await state_of(request).manager.handle(task_id).status()
-    if caller.may(scope, task.op):
+    if caller.may(scope, task.op, task.tags):
         return
-    if not caller.may(Scope.READ, task.op):
+    if not caller.may(Scope.READ, task.op, task.tags):
         raise UnknownTask(task_id)
     raise Refused(403, "Forbidden", f"The token lacks the scope '{scope}:{task.op}'.")
 
 
-def name_ops(ops: frozenset[str]) -> str:
-    """The ops of a token, for a person."""
-    return ", ".join(sorted(ops))
+def name_scopes(caller: Caller, scope: Scope) -> str:
+    """What a token has the scope for, for a person: ops, then tags."""
+    ops, tags = caller.find_ops(scope) or frozenset(), caller.find_tags(scope)
+    named = [*sorted(ops), *(f"tag {tag}" for tag in sorted(tags))]
+    return ", ".join(named)
+
+
+def need_ops(caller: Caller) -> None:
+    """See to it that the caller may read all tasks of an op, for what tells of ops and has no tag.
+
+    Raises ``Refused`` for a token of tags alone (docs/decisions/0105).
+    """
+    if caller.find_ops(Scope.READ) == frozenset():
+        detail = "That is told by op, and the token is for tags. List their tasks: ?tag= names one."
+        raise Refused(403, "Forbidden", detail)
 
 
 async def submit_task(
@@ -79,10 +99,11 @@ async def submit_task(
     """Submit a task by the name of its op. Raises ``Refused``, and what ``TaskManager.submit``
     raises; ``OpNotRegistered`` for an op that neither this server nor a worker has registered."""
     with acting(request, caller, "submit", f"of op {op!r}") as became:
-        _check_may_submit(caller, op)
+        _check_may_submit(caller, op, tags)
         with state_of(request).submits.waits():
             handle = await _submit(
                 request,
+                caller,
                 op,
                 params=params,
                 timeout=timeout,
@@ -100,17 +121,55 @@ async def submit_task(
     return handle
 
 
-def _check_may_submit(caller: Caller, op: str) -> None:
-    if not caller.may(Scope.SUBMIT, op):
-        ops = caller.find_ops(Scope.SUBMIT) or frozenset()
-        raise Refused(403, "Forbidden", f"The token is for other ops: {name_ops(ops)}.")
+def _check_may_submit(caller: Caller, op: str, tags: Sequence[str]) -> None:
+    if caller.may(Scope.SUBMIT, op, tags):
+        return
+    named = name_scopes(caller, Scope.SUBMIT)
+    if not caller.find_tags(Scope.SUBMIT):
+        raise Refused(403, "Forbidden", f"The token is for other ops: {named}.")
+    detail = f"The token is for {named}. Give the task one of these tags, in 'tags'."
+    raise Refused(403, "Forbidden", detail)
 
 
-async def _submit(request: Request, op: str, **settings: Any) -> TaskHandle:
+async def _submit(request: Request, caller: Caller, op: str, **settings: Any) -> TaskHandle:
     manager = state_of(request).manager
     if not await manager.knows_op(check_op(op)):
         raise OpNotRegistered(op)
-    return await manager.submit(op, **settings)
+    return await keep_hidden(request, caller, op, manager.submit(op, **settings))
+
+
+async def keep_hidden(
+    request: Request, caller: Caller, op: str, submit: Awaitable[TaskHandle]
+) -> TaskHandle:
+    """Await a submit of the op, and tell of a task that a key led it to only who may submit that.
+
+    A key is one of all tasks of an op, and so of tasks with other tags, too. Raises ``Refused``,
+    whatever that task's params are, and what the submit raises.
+    """
+    try:
+        handle = await submit
+    except (IdempotencyConflict, UniqueKeyTaken) as error:
+        if not await _may_find(request, caller, op, error.task_id):
+            raise _refuse_key() from None
+        raise
+    if not handle.created and not await _may_find(request, caller, op, handle.task_id):
+        raise _refuse_key()
+    return handle
+
+
+async def _may_find(request: Request, caller: Caller, op: str, task_id: str) -> bool:
+    if caller.may(Scope.SUBMIT, op):
+        return True
+    try:
+        task = await state_of(request).manager.handle(task_id).status()
+    except UnknownTask:  # deleted since: what it was is not told
+        return False
+    return caller.may(Scope.SUBMIT, task.op, task.tags)
+
+
+def _refuse_key() -> Refused:
+    detail = "A key of this submit is that of a task which the token is not for. Use another key."
+    return Refused(403, "Forbidden", detail)
 
 
 def _tell_made(handle: TaskHandle) -> str:
@@ -144,9 +203,10 @@ async def submit_tasks(
 
 async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskHandle:
     with acting(request, caller, "submit", f"of op {one.op!r}") as became:
-        _check_may_submit(caller, one.op)
+        _check_may_submit(caller, one.op, one.tags)
         handle = await _submit(
             request,
+            caller,
             one.op,
             params=one.params,
             timeout=one.timeout,
@@ -216,6 +276,7 @@ async def retry_task(
         manager = state_of(request).manager
         op = (await manager.handle(task_id).status()).op
         with state_of(request).submits.waits():
-            handle = await manager.resubmit(task_id, idempotency_key=idempotency_key)
+            again = manager.resubmit(task_id, idempotency_key=idempotency_key)
+            handle = await keep_hidden(request, caller, op, again)
         became.append(_tell_made(handle))
     return handle, op

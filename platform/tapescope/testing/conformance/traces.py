@@ -9,8 +9,9 @@ import pytest
 from tapescope.errors import BadSetting
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.tape import Outcome
-from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, TaskStatus
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
 from tapescope.testing.tasks import LEASE, OTHER, create, log, start
 
@@ -111,3 +112,17 @@ class TracesConformance(StoreSuite):
         """What no trace has for an id is a ``BadSetting``."""
         with pytest.raises(BadSetting, match="trace_id"):
             await store.find_traced(bad)
+
+    async def test_the_tags_of_the_task_come_with_it(self, store: TaskStore) -> None:
+        """By them it is told who may see an attempt; a task without any has none."""
+        for nth, tags in enumerate([("red", "blue"), ()], 1):
+            task, _ = await store.create(NewTask(new_task_id(), "work", tags=tags))
+            claim = await store.claim_if_pending(task, OTHER, LEASE)
+            assert claim is not None
+            attach(store, claim.attempt, nth)
+            await store.note_traces([claim.attempt])
+        found = await store.find_traced(TRACE)
+        read = await store.read_traced([one.task_id for one in found])
+
+        assert [one.tags for one in found] == [("red", "blue"), ()]
+        assert sorted(read) == sorted(found)

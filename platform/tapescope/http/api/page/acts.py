@@ -146,10 +146,12 @@ async def show_submit(request: Request) -> Response:
     query = read_query(request, "op")
     manager = state_of(request).manager
     known = {*manager.ops, *await manager.store.ops.read()}
+    tags = sorted(caller.find_tags(Scope.SUBMIT))
     return await render(
         request,
         "submit.html",
-        ops=sorted(op for op in known if caller.may(Scope.SUBMIT, op)),
+        ops=sorted(op for op in known if tags or caller.may(Scope.SUBMIT, op)),
+        tags=tags[0] if tags and caller.find_ops(Scope.SUBMIT) == frozenset() else "",
         chosen=query.get("op"),
         key=f"page-{secrets.token_hex(12)}",
     )
@@ -172,6 +174,7 @@ async def submit(request: Request) -> Response:
         caller,
         op,
         params=cast("dict[str, Any]", params),
+        tags=form.get("tags", "").split(),
         idempotency_key=form.get("key", "").strip() or None,
     )
     return go_to(request, f"/tasks/{handle.task_id}")

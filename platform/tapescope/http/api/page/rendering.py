@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ from tapescope.clock import Clock
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.page.payloads import show_line
 from tapescope.http.api.state import state_of
+from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.model.times import format_time
 from tapescope.model.wording import (
     describe_slot,
@@ -121,17 +122,23 @@ async def render(
     def static(name: str) -> str:
         return url(f"/static/{name}?v={static_file(name)[0]}")
 
-    def may(scope: str, op: str | None = None) -> bool:
-        return caller.may(Scope(scope), op)
+    def may(scope: str, op: str | None = None, tags: Sequence[str] = ()) -> bool:
+        return caller.may(Scope(scope), op, tags)
 
     def may_some(scope: str) -> bool:
-        return caller.find_ops(Scope(scope)) != frozenset()
+        return caller.has(Scope(scope))
+
+    def trace_link(trace_id: str, span_id: str = "") -> str | None:
+        template = state.trace_url
+        return None if template is None else fill_trace_url(template, trace_id, span_id)
 
     values |= {
+        "trace_link": trace_link,
         "url": url,
         "static": static,
         "may": may,
         "may_some": may_some,
+        "reads_ops": caller.find_ops(Scope.READ) != frozenset(),
         "caller": caller,
         "takes_tokens": state.takes_tokens,
         "store": state.manager.store.name,

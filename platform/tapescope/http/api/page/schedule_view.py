@@ -71,7 +71,7 @@ async def _find_last(store: TaskStore, schedule: Schedule, caller: Caller) -> Ta
         task = await store.get(schedule.last_task)
     except (UnknownTask, BadSetting):  # deleted by retention; or its row was written past tapescope
         return None
-    return task if caller.may(Scope.READ, task.op) else None
+    return task if caller.may(Scope.READ, task.op, task.tags) else None
 
 
 def list_upcoming(schedule: Schedule, now: int) -> list[int]:

@@ -99,6 +99,8 @@ async def show_overview(request: Request) -> Response:
     caller = await enter(request)
     read_query(request)
     state = state_of(request)
+    if caller.find_ops(Scope.READ) == frozenset():  # its numbers are of ops: a tag has its tasks
+        return go_to(request, "/tasks")
     overview = await read_overview(state, trend_of(request), caller)
     return await render(request, "overview.html", overview=overview, last_audit=state.last_audit)
 
@@ -116,11 +118,7 @@ async def show_tasks(request: Request) -> Response:
     caller = await enter(request)
     query = read_query(request, *_FILTERS, "limit", "cursor", "did", "done", "refused")
     state = state_of(request)
-    ops = caller.find_ops(Scope.READ)
-    if ops is not None:
-        query.setdefault("op", min(ops))
-        if query["op"] not in ops:
-            raise Refused(403, "Forbidden", "The token cannot read tasks of this op.")
+    _narrow(caller, query)
     status = query.get("status")
     limit = _parse_whole("limit", query.get("limit")) or _PAGE
     page = await state.manager.store.list(
@@ -139,13 +137,15 @@ async def show_tasks(request: Request) -> Response:
     backlog = await state.manager.store.backlog.read()
     visible = [one for one in backlog.ops if caller.may(Scope.READ, one.op)]
     counted = [one for one in visible if query.get("op") in (None, one.op)]
+    by_tag = not caller.may(Scope.READ, query.get("op"))  # and no number is of a tag
     chosen: dict[str, str] = {n: query[n] for n in (*_FILTERS, "limit") if n in query}
     return await render(
         request,
         "tasks.html",
         page=page,
         statuses=_statuses(state, page.tasks),
-        sums=sum_ops(counted),
+        sums=None if by_tag else sum_ops(counted),
+        every_op=by_tag or caller.may(Scope.READ),
         ops=[one.op for one in visible],
         chosen=dict.fromkeys(_FILTERS) | chosen,
         filtered=bool(chosen),
@@ -158,6 +158,22 @@ async def show_tasks(request: Request) -> Response:
         done=_parse_whole("done", query.get("done")) or 0,
         refused=_parse_whole("refused", query.get("refused")) or 0,
     )
+
+
+def _narrow(caller: Caller, query: dict[str, str]) -> None:
+    """Have the filters show what the caller may see: with an op of the token's where none is named,
+    else with a tag of it. Raises ``Refused``."""
+    op, tag = query.get("op"), query.get("tag")
+    if caller.may(Scope.READ, op, () if tag is None else (tag,)):
+        return
+    ops, tags = caller.find_ops(Scope.READ) or frozenset(), caller.find_tags(Scope.READ)
+    if op is None and ops:
+        query["op"] = min(ops)
+    elif tag is None and tags:
+        query["tag"] = min(tags)
+    else:
+        which = "with this tag" if op is None else "of this op"
+        raise Refused(403, "Forbidden", f"The token cannot read tasks {which}.")
 
 
 def _link(chosen: Mapping[str, str], **more: str | None) -> str:
@@ -196,7 +212,7 @@ async def _read_family(state: ApiState, caller: Caller, task: Task) -> dict[str,
     """The newest tasks that its runner submitted and the caller may see, with their statuses; and
     whether there are more."""
     page = await state.manager.store.list(parent_id=task.task_id, limit=_CHILDREN, params=False)
-    children = tuple(one for one in page.tasks if caller.may(Scope.READ, one.op))
+    children = tuple(one for one in page.tasks if caller.may(Scope.READ, one.op, one.tags))
     return {
         "children": children,
         "statuses": _statuses(state, children),
@@ -207,7 +223,7 @@ async def _read_family(state: ApiState, caller: Caller, task: Task) -> dict[str,
 async def _get(state: ApiState, caller: Caller, task_id: str) -> Task:
     """The task, if the caller may see it. Raises ``UnknownTask``."""
     task = await state.manager.handle(task_id).status()
-    if not caller.may(Scope.READ, task.op):
+    if not caller.may(Scope.READ, task.op, task.tags):
         raise UnknownTask(task_id)
     return task
 
@@ -297,6 +313,8 @@ async def show_op(request: Request, op: str) -> Response:
     query = read_query(request, "did")
     op = check_op(op)
     if not caller.may(Scope.READ, op):
+        if caller.find_tags(Scope.READ):  # the tasks of the op that the token is for
+            return go_to(request, f"/tasks?{urlencode({'op': op})}")
         raise Refused(403, "Forbidden", "The token cannot read tasks of this op.")
     state, trend = state_of(request), trend_of(request)
     store = state.manager.store
@@ -347,7 +365,7 @@ async def show_trace(request: Request, trace_id: str) -> Response:
     read_query(request)
     trace_id = check_trace_id(trace_id.lower())
     found = await state_of(request).manager.store.find_traced(trace_id, limit=_TRACED)
-    attempts = [one for one in found if caller.may(Scope.READ, one.op)]
+    attempts = [one for one in found if caller.may(Scope.READ, one.op, one.tags)]
     return await render(request, "trace.html", trace_id=trace_id, attempts=attempts)
 
 

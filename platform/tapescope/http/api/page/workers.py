@@ -18,6 +18,7 @@ from tapescope.http.api.stop_acts import (
     may_see_workers,
     undrain_worker,
 )
+from tapescope.http.api.task_acts import need_ops
 from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.tasks import Task, TaskStatus
 
@@ -41,6 +42,7 @@ async def show_workers(request: Request) -> Response:
     """Who works: the workers, the ops, and the owners of what runs."""
     caller = await enter(request)
     query = read_query(request, "cursor")
+    need_ops(caller)
     state = state_of(request)
     store = state.manager.store
     backlog = await store.backlog.read()
