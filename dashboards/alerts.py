@@ -333,10 +333,11 @@ def _list_tasks(durations: Durations) -> list[Alert]:
             settings.NO_WORKER_WAIT,
             CRITICAL,
             board,
-            f"{{{{ $value }}}} tasks of {{{{ $labels.{OP} }}}} are due, and no worker can run"
-            " them.",
+            f"{{{{ $value }}}} tasks of {{{{ $labels.{OP} }}}} are due, and no worker takes them,"
+            " or those of one of its queues.",
             "No living worker of the store has registered the op: none was started, the last one"
-            " has ended, or the name is wrong. They wait until one comes.",
+            " has ended, or the name is wrong. Or workers have it, and none takes a queue in which"
+            " a task is due: tapescope stats names it. They wait until one comes.",
         ),
         Alert(
             "TapescopeOldestWaitingHigh",

@@ -9,7 +9,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
-__all__ = ["EXITS", "Insisting", "await_child", "begin_insisting", "raise_defect", "wait_shielded"]
+__all__ = [
+    "EXITS",
+    "Insisting",
+    "SharedCall",
+    "await_child",
+    "begin_insisting",
+    "raise_defect",
+    "wait_shielded",
+]
 
 T = TypeVar("T")
 
@@ -113,6 +121,32 @@ class Insisting:
             raise_defect(ended)
         finally:
             self._then()
+
+
+class SharedCall:
+    """A call that is made once for all who ask while it is under way.
+
+    They have its one end, an error too: with a lock in its place each would make the call anew, and
+    the last of many wait for the patience of all before it. Of one event loop.
+    """
+
+    def __init__(self, name: str) -> None:
+        """``name`` is that of its task."""
+        self._name = name
+        self._call: asyncio.Task[None] | None = None
+
+    async def join(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for the call that is under way, or begin it. Who is cancelled takes it from no
+        other. Raises what it raises."""
+        if self._call is None:
+            self._call = asyncio.get_running_loop().create_task(work(), name=self._name)
+            self._call.add_done_callback(self._note_end)
+        await await_child(asyncio.shield(self._call))
+
+    def _note_end(self, call: asyncio.Task[None]) -> None:
+        self._call = None
+        if not call.cancelled():
+            call.exception()  # those who waited have it, if any are left
 
 
 def _shield_from_anyio() -> AbstractContextManager[Any]:

@@ -385,6 +385,20 @@ async def test_a_retry_after_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(second, RequestRefused)
 
 
+async def test_an_op_that_is_full_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where a server of another version says it in other words."""
+
+    async def pause_not(self: Wire, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    monkeypatch.setattr(AsyncioWire, "pause", pause_not)
+    async with canned([problem(429, "OpFull", "Retry-After: 1\r\n")]) as (url, asked):
+        met = await ended_by(Client, url, "submit", "work")
+
+    assert isinstance(met, RequestRefused)
+    assert (met.name, len(asked)) == ("OpFull", 1)
+
+
 # --- the token ------------------------------------------------------------------------------------
 
 

@@ -216,3 +216,18 @@ async def test_an_op_that_is_left_to_others_is_not_worked_on() -> None:
         status = (await waiting.status()).status
 
     assert (known, opened, status) == ({"light"}, [], TaskStatus.PENDING)
+
+
+async def test_an_op_that_is_not_there_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker of it takes nothing, and would be quiet; one of an op that it has says nothing."""
+    ops = Ops()
+    ops.op("work")(note)
+    for names in (["work"], ["work", "wrok"]):
+        caplog.clear()
+        async with MemoryStore() as store, TaskManager(store, ops=ops, work_ops=names):
+            said = [one.getMessage() for one in caplog.records if "no such op" in one.getMessage()]
+
+        assert said == [
+            f"The manager is to take tasks of {name}, and has no such op registered. Its ops: work."
+            for name in names[1:]
+        ]

@@ -13,14 +13,19 @@ from tapescope import (
     OpFull,
     Ops,
     Reporter,
+    StoreUnavailable,
     Submission,
     TaskManager,
     find_store,
 )
-from tapescope.manager import waiting_bound
+from tapescope.manager import backlog_reader, known_ops, waiting_bound
+from tapescope.model.backlog import Backlog
 from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import NewTask, Task
 from tapescope.sync import SyncManager
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryStore, until
+from tapescope_adapters.sqlite import _backend as sqlite_backend
+from tapescope_adapters.sqlite._backend import SqliteBackend
 from tests.support.callers import calling
 from tests.support.captured_telemetry import CapturedTelemetry
 
@@ -108,6 +113,174 @@ async def test_a_key_finds_its_task_also_where_it_is_full(manager: TaskManager) 
     assert (again.task_id, again.created) == (first.task_id, False)
 
 
+async def test_what_workers_take_makes_room_at_once(manager: TaskManager) -> None:
+    """However many are submitted within a moment: by a guess of what waits none is refused."""
+    for _ in range(20):
+        made = await manager.submit("work")
+        (claim,) = await manager.store.claim_due("me", ["work"], 1, 60)
+
+        assert claim.task.task_id == made.task_id
+
+
+async def test_submits_that_make_no_task_take_no_place(manager: TaskManager) -> None:
+    """A key that is asked again and again leaves room for the others."""
+    for _ in range(20):
+        await manager.submit("work", idempotency_key="one")
+    await manager.submit("work")
+    await manager.submit("work")
+    with pytest.raises(OpFull):
+        await manager.submit("work")
+
+
+@pytest.mark.usefixtures("read_each_time")
+async def test_what_is_under_way_counts() -> None:
+    """No reading has it yet, and it will wait as surely as what the reading has."""
+    store, go, begun = MemoryStore(), asyncio.Event(), list[str]()
+    create = store.create
+
+    async def create_slowly(new_task: NewTask) -> tuple[Task, bool]:
+        begun.append(new_task.op)
+        await go.wait()
+        return await create(new_task)
+
+    async with store, TaskManager(store, ops=make_ops(3), work=False) as manager:
+        store.create = create_slowly  # type: ignore[method-assign]  # a store that takes its time
+        submits = [asyncio.ensure_future(manager.submit("work")) for _ in range(3)]
+        assert await until(lambda: len(begun) == 3)
+        with pytest.raises(OpFull):
+            await asyncio.wait_for(manager.submit("work"), 10)
+        go.set()
+        made = await asyncio.gather(*submits)
+
+    assert [one.created for one in made] == [True] * 3
+
+
+async def test_a_key_leaves_the_numbers_as_they_are() -> None:
+    """Asked again and again it has them read no more often, though but one more task may wait."""
+    reads: list[float] = []
+    store = MemoryStore()
+    read = store.backlog.read
+
+    async def note_and_read(*, max_age: float = 60.0) -> Backlog:
+        reads.append(max_age)
+        return await read(max_age=max_age)
+
+    async with store, TaskManager(store, ops=make_ops(2), work=False) as manager:
+        store.backlog.read = note_and_read  # type: ignore[method-assign]  # to be counted
+        for _ in range(50):
+            await manager.submit("work", idempotency_key="one")
+
+    assert len([age for age in reads if age < 1]) <= 5
+
+
+async def test_numbers_that_are_told_again_lack_what_was_submitted_since(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps a reading for the other processes: what this one has submitted since it was
+    made is added, however often it is told."""
+    monkeypatch.setattr(waiting_bound, "_FRESH", 0.0)
+    monkeypatch.setattr(waiting_bound, "_TO_REFUSE", 60.0)
+    async with (
+        find_store(postgres_url) as other,
+        TaskManager(postgres_url, ops=make_ops(3), work=False) as manager,
+    ):
+        await other.backlog.read(max_age=0)
+        made = [
+            one
+            for _ in range(10)
+            for one in await asyncio.gather(manager.submit("work"), return_exceptions=True)
+        ]
+
+    assert [isinstance(one, OpFull) for one in made] == [False] * 3 + [True] * 7
+
+
+@pytest.mark.parametrize("op", ["work", "elsewhere"])
+async def test_many_that_wait_for_a_reading_have_one_answer(op: str) -> None:
+    """Where the store is away each has its error after one patience, not after one of each before;
+    and one that is cancelled meanwhile takes the reading from no other. So it is with the numbers,
+    and with the list of the ops that are registered elsewhere."""
+    store, reads, go = MemoryStore(), 0, asyncio.Event()
+
+    async def read(**_: object) -> Any:
+        nonlocal reads
+        reads += 1
+        await go.wait()
+        raise StoreUnavailable("memory", "it is away")
+
+    async with store, TaskManager(store, ops=make_ops(3), work=False) as manager:
+        store.backlog.read = store.ops.read = read  # type: ignore[method-assign]  # a store that is away
+        submits = [asyncio.ensure_future(manager.submit(op)) for _ in range(20)]
+        assert await until(lambda: reads > 0)
+        submits[0].cancel()
+        await asyncio.wait(submits[:1])
+        go.set()
+        ended = await asyncio.gather(*submits, return_exceptions=True)
+
+    assert [type(one) for one in ended] == [asyncio.CancelledError] + [StoreUnavailable] * 19
+    assert reads < 5  # services of the manager read, too
+
+
+async def test_a_reading_waits_for_no_lock(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a caller's transaction, which would wait for itself: SQLite has one writer. Nor is one
+    refused where another session holds the file for long."""
+    monkeypatch.setattr(sqlite_backend, "_PASSED", -1)
+    monkeypatch.setattr(backlog_reader, "_FIRST", 600)
+    folds: list[str] = []
+    fold = SqliteBackend.fold_backlog
+
+    async def note_and_fold(backend: SqliteBackend) -> None:
+        folds.append("began")
+        await fold(backend)
+        folds.append("ended")
+
+    monkeypatch.setattr(SqliteBackend, "fold_backlog", note_and_fold)
+    async with (
+        TaskManager(f"{sqlite_url}?patience=0.2", ops=make_ops(3), work=False) as manager,
+        calling(sqlite_url) as caller,
+    ):
+        async with caller.transaction():
+            await caller.execute("INSERT INTO orders VALUES (1)")
+            made = await manager.submit("work", connection=caller.connection)
+            by_submit = folds.copy()
+            await manager.store.backlog.read()
+            locked = folds.copy()
+        backlog = await manager.store.backlog.read()
+
+    assert made.created
+    assert (by_submit, locked) == ([], ["began"])
+    assert folds == ["began", "began", "ended"]
+    assert [one.waiting for one in backlog.ops] == [1]
+
+
+async def test_another_store_has_numbers_of_its_own() -> None:
+    """A manager that is opened on another one keeps nothing of what it knew."""
+    manager = TaskManager(MemoryStore(), ops=make_ops(1), work=False)
+    for _ in range(3):
+        manager.reconfigure(store=MemoryStore())
+        async with manager.store, manager:
+            await manager.submit("work")
+            with pytest.raises(OpFull):
+                await manager.submit("work")
+
+
+@pytest.mark.usefixtures("read_each_time")
+def test_another_event_loop_has_readings_of_its_own(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once wait for one reading, in each life: of the bound, and of the store's ops."""
+    monkeypatch.setattr(known_ops, "_FRESH", 0.0)
+    manager = TaskManager(sqlite_url, ops=make_ops(100), work=False)
+
+    async def submit() -> None:
+        async with manager:
+            await asyncio.gather(*(manager.submit(op) for op in ["work", "elsewhere"] * 5))
+
+    for _ in range(3):
+        asyncio.run(submit())
+
+
 @pytest.mark.usefixtures("read_each_time")
 async def test_other_doors_are_bounded_too(store_url: str) -> None:
     """A caller's transaction, which stays as it was, and a task that is submitted again; not what
@@ -184,10 +357,15 @@ async def test_numbers_are_read_now_and_then() -> None:
             await manager.submit("other")
         unbound, reads = reads, 0
         made = await manager.submit_many([Submission("work")] * 300, return_exceptions=True)
+        at_once, reads = reads, 0
+        for _ in range(200):
+            with pytest.raises(OpFull):
+                await manager.submit("work")
 
     assert unbound == 0
     assert sum(isinstance(one, OpFull) for one in made) == 100
-    assert reads <= 3
+    assert at_once <= 3
+    assert reads < 100  # a second would be 20 of them
 
 
 async def test_refusals_are_counted() -> None:

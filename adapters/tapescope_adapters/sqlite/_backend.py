@@ -64,6 +64,7 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    StoreLocked,
     TraceRow,
     must_migrate,
 )
@@ -125,6 +126,9 @@ _ROW_BYTES = 300
 """What a commit and a row put into the log besides an event's body, roughly."""
 _PASSED = 500
 """Numbers of seconds that have passed, from which they are taken together."""
+_UNHURRIED = 1_000_000
+"""Microseconds: who takes numbers of this age may wait until they are taken together. Who asks for
+those of this moment waits for no write: a transaction of its caller's may have the one lock."""
 _WAL_CAP = 8_192
 """Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
 
@@ -514,11 +518,13 @@ class SqliteBackend(StoreBackend):
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()
         if (
-            self._context.open_mode.may_write
+            fresh >= _UNHURRIED
+            and self._context.open_mode.may_write
             and await self._reading(lambda conn: _backlog.count_passed(conn, self._sql, now))
             > _PASSED
         ):
-            await self.fold_backlog()
+            with suppress(StoreLocked):  # another session writes: they are the same unfolded
+                await self.fold_backlog()
         return await self._reading(lambda conn: _backlog.read(conn, self._sql, now))
 
     async def fold_backlog(self) -> None:

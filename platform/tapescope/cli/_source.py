@@ -96,7 +96,7 @@ class Submitter(ABC):
     async def resubmit(self, task_id: str) -> Handle:
         """Submit an ended task again.
 
-        Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``.
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``, ``OpFull``.
         """
 
 

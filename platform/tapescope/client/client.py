@@ -121,7 +121,8 @@ class Client:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
         As ``TaskManager.submit``. The key, which is made here where none is given, must be
-        printable ASCII. Raises ``OpNotRegistered``, ``IdempotencyConflict``, ``BadParams``.
+        printable ASCII. Raises ``OpNotRegistered``, ``IdempotencyConflict``, ``BadParams``,
+        ``OpFull``.
         """
         task_id, created = await self._verbs.submit(
             op,
@@ -230,7 +231,8 @@ class Client:
         return await self._verbs.messages(task_id, after=after, limit=limit)
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> ClientTask:
-        """Submit an ended task again: a new one. Raises ``TaskNotEnded``, ``OpNotRegistered``."""
+        """Submit an ended task again: a new one. Raises ``TaskNotEnded``, ``OpNotRegistered``,
+        ``OpFull``."""
         again, created = await self._verbs.retry(task_id, idempotency_key=idempotency_key)
         return ClientTask(self._verbs, again, created=created)
 

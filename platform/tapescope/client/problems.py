@@ -10,6 +10,7 @@ import orjson
 
 from tapescope import errors
 from tapescope.errors import (
+    OpFull,
     RequestRefused,
     ScopeMissing,
     ServerFailed,
@@ -20,7 +21,15 @@ from tapescope.errors import (
 )
 from tapescope.model.showing import make_printable
 
-__all__ = ["Answer", "Problem", "is_for_now", "make_error", "read_problem", "read_retry_after"]
+__all__ = [
+    "Answer",
+    "Problem",
+    "is_for_now",
+    "is_full",
+    "make_error",
+    "read_problem",
+    "read_retry_after",
+]
 
 _FOR_NOW: Final = (429, 502, 503, 504)
 """Statuses after which another try may go well: of the server, or of a proxy before it."""
@@ -57,6 +66,13 @@ class Problem:
 def is_for_now(status: int) -> bool:
     """Whether another try may go well."""
     return status in _FOR_NOW
+
+
+def is_full(error: TapescopeError) -> bool:
+    """Whether too many tasks of an op wait, as a server of whatever version says it: it may be so
+    for hours, and who submits is to decide (docs/decisions/0100)."""
+    told = isinstance(error, RequestRefused) and error.name == OpFull.__name__
+    return told or isinstance(error, OpFull)
 
 
 def read_retry_after(answer: Answer) -> float | None:

@@ -18,7 +18,14 @@ from urllib.parse import quote
 
 import orjson
 
-from tapescope.client.problems import Answer, is_for_now, make_error, read_problem, read_retry_after
+from tapescope.client.problems import (
+    Answer,
+    is_for_now,
+    is_full,
+    make_error,
+    read_problem,
+    read_retry_after,
+)
 from tapescope.client.shapes import (
     CancelTold,
     SeenTask,
@@ -50,7 +57,6 @@ from tapescope.codec import encode
 from tapescope.errors import (
     BadSetting,
     DamagedTape,
-    OpFull,
     RequestRefused,
     ResultTimeout,
     ServerNotUnderstood,
@@ -694,7 +700,7 @@ class Verbs:
                 if answer.status < 300:
                     return self._decode_whole(answer)
                 error, after = make_error(self.server, answer), read_retry_after(answer)
-                if not is_for_now(answer.status) or isinstance(error, OpFull):
+                if not is_for_now(answer.status) or is_full(error):
                     raise error
             if tries is not None and maybe_done:
                 tries.maybe_done = True

@@ -85,7 +85,10 @@ def describe_backlog(backlog: Backlog | None) -> str:
 
 
 def _name_alone(one: OpBacklog) -> str:
-    return f"{one.op} (queue {', '.join(one.unserved)})" if one.unserved else one.op
+    if not one.unserved:
+        return one.op
+    queue = "queue" if len(one.unserved) == 1 else "queues"
+    return f"{one.op} ({queue} {', '.join(one.unserved)})"
 
 
 def _name_first(ops: Sequence[str]) -> str:

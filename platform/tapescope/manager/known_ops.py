@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.model.ops import KnownOp
+from tapescope.shielded import SharedCall
 
 if TYPE_CHECKING:
     from tapescope.manager.ops import Ops
@@ -27,7 +28,7 @@ class KnownOps:
 
     def __init__(self, ops: Ops) -> None:
         self._registry = ops
-        self._lock = asyncio.Lock()
+        self._reading = SharedCall("tapescope-read-ops")
         self._ops: Mapping[str, KnownOp] = {}
         self._read_at: float | None = None
 
@@ -35,11 +36,13 @@ class KnownOps:
         """The op of this name, if one is registered. Raises what ``read_ops`` raises."""
         if (registered := self._registry.get(name)) is not None:
             return registered.known
-        async with self._lock:  # many submits at once ask once
-            now = store.clock.monotonic()
-            if self._read_at is None or now - self._read_at > _FRESH:
-                self._ops, self._read_at = await store.ops.read(), now
-            return self._ops.get(name)
+        if self._read_at is None or store.clock.monotonic() - self._read_at > _FRESH:
+            await self._reading.join(partial(self._read, store))  # many submits at once ask once
+        return self._ops.get(name)
+
+    async def _read(self, store: TaskStore) -> None:
+        now = store.clock.monotonic()
+        self._ops, self._read_at = await store.ops.read(), now
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
         """The timeout, the retries, the priority and the queue of a task: those of its submit, else

@@ -137,7 +137,8 @@ class TaskManager:
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
     * ``work_ops``: the names of the ops whose tasks it takes; of all that are registered by
-      default. The others it submits alone, as with ``work=False``.
+      default. The others it submits alone, as with ``work=False``. Of a name that is not
+      registered when it is opened it warns.
     * ``queues``: the queues that it takes tasks from, 100 at most; from all by default.
     * ``poll``: how often it looks for due tasks although no notification came; every 30 seconds at
       the least, for then it tells the store that it lives.
@@ -241,8 +242,6 @@ class TaskManager:
         self._closed = False
         others = [ops] if isinstance(ops, Ops) else ops
         self._registry = OpsOfManager(self, self._note_op, others, around_run, around_submit)
-        self._known = KnownOps(self._registry)
-        self._bound = WaitingBound()
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
             store = find_store(store, telemetry=telemetry, thorough=True)
@@ -305,7 +304,9 @@ class TaskManager:
         return self._settings.owner
 
     def _assemble(self) -> None:
-        """Make what has one life."""
+        """Make what has one life, on one store and in one event loop."""
+        self._known = KnownOps(self._registry)
+        self._bound = WaitingBound()
         resources = Resources(self._replacements, self._settings.cancel_grace)
         self._settings = settings = replace(self._settings, resources=resources)
         self._pool = RunPool(
@@ -392,8 +393,18 @@ class TaskManager:
             self._maintainer.start()
             self._backlog.start()
             if self._works:
+                self._warn_of_absent_ops()
                 self._work_on()
         return self
+
+    def _warn_of_absent_ops(self) -> None:
+        """A name in ``work_ops`` may be wrong: it would take nothing, and say nothing."""
+        if absent := sorted((self._work_ops or frozenset()) - set(self._registry.all())):
+            _log.warning(
+                "The manager is to take tasks of %s, and has no such op registered. Its ops: %s.",
+                ", ".join(absent),
+                ", ".join(self._registry.all()) or "none",
+            )
 
     async def _check_rights(self) -> None:
         if not (self._works and self._worker.find_ops()):
@@ -1148,7 +1159,7 @@ class TaskManager:
             parent_id = None if submission.detached else find_parent(self.store)
         slots: str | None = None
         pool.expect_submits(1)
-        bounded: KnownOp | None = None
+        bound, bounded, made = self._bound, False, True
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
@@ -1156,9 +1167,8 @@ class TaskManager:
                 slots = _find_slots(submission.concurrency_key, known)
                 queue, most = known.queue, known.max_waiting
                 if most is not None:
-                    key = submission.idempotency_key
-                    await self._bound.enter(self.store, known, most, key)
-                    bounded = known
+                    await bound.enter(self.store, op, most, submission.idempotency_key)
+                    bounded = True
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
                 priority, queue = submission.priority or 0, DEFAULT_QUEUE
@@ -1211,6 +1221,7 @@ class TaskManager:
                     task, created = await self.store.create(new_task)
                 else:
                     task, created = await self.store.create_within(connection, new_task)
+            made = created
             found_by = None if created else _find_key(submission, task)
             if runner is not None and found_by != "unique_key":
                 # A pending task that was submitted before may have lost its submitter in
@@ -1236,8 +1247,8 @@ class TaskManager:
             raise
         finally:
             pool.expect_submits(-1)
-            if bounded is not None:
-                self._bound.leave(bounded)
+            if bounded:
+                bound.leave(self.store, op, made=made)
 
     def _find_engine_of(
         self, runner: Runner | None, slots: str | None, queue: str, *, asked: bool

@@ -69,8 +69,9 @@ class OpBacklog:
     workers: int = 0
     """Living workers that have registered the op, whichever queues they take."""
     unserved: tuple[str, ...] = ()
-    """Queues in which a task of the op is due and of which none of these workers takes: the first
-    three by name. Among those of the first 200 of its queues in which something waits."""
+    """Queues in which a task of the op is due and that none of these workers takes: the first three
+    by name. A store may look at the first 200 alone that none takes and in which something waits,
+    and pass over no more than 100 tasks of a priority that only their submitter can run."""
     registered: bool = False
     """Whether a worker has registered the op in the last week."""
     timeout: float | None = None

@@ -454,8 +454,9 @@ class StoreBackend(abc.ABC):
     async def read_backlog(self, fresh: int) -> Backlog:
         """How much waits and runs, read by any process at most ``fresh`` microseconds ago.
 
-        It costs the same however much waits, and holds up no flush. A backend whose numbers are
-        cheap to read reads them each time.
+        It costs the same however much waits, and holds up no flush. Asked for less than a second
+        it waits for no lock: a submit asks so, which may stand in a caller's transaction. A backend
+        whose numbers are cheap to read reads them each time.
         """
 
     # --- maintenance ------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -375,3 +376,31 @@ async def test_an_end_of_a_bad_row_is_counted_though_its_reply_was_lost(
 
     assert (ids_of(claims), rest, page.final_seq) == (good, [], 1)
     assert (ledger.stored_by_type()["final"], ledger.unaccounted) == (1, 0)
+
+
+async def test_what_was_shared_out_is_not_looked_for_again(postgres_url: str) -> None:
+    """A worker of many ops and queues, with fewer due than it takes: each is looked at for its
+    priorities and for its share, and then no more."""
+    asked = [*(f"op{n}" for n in range(10)), *(f"/q{n}" for n in range(50))]
+    order = ("i", "me", asked, 10, 60_000_000, 1, '{"attempt":', "}", False)
+
+    async def count_blocks(connection: Any, number: int) -> int:
+        call = "SELECT claim_due('lane', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        plan = json.loads(
+            await connection.fetchval(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {call}", number, *order
+            )
+        )
+        return int(plan[0]["Plan"]["Shared Hit Blocks"])
+
+    async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
+        await count_blocks(raw, 1)  # what the session looks up once
+        idle = await count_blocks(raw, 2)
+        for number in (3, 4):
+            await store.create(NewTask(new_task_id(), "op0", queue="q0"))
+            claimed = await count_blocks(raw, number)
+        left = await store.next_due(["op0"])
+
+    assert left is None
+    assert idle > 500
+    assert claimed < 1.25 * idle

@@ -15,7 +15,7 @@ import pytest
 
 from docs.roles import COMMANDS, RAW, VERBS
 from tapescope import Reporter, TaskManager
-from tapescope.errors import IdempotencyConflict, StoreRefused, TapescopeError
+from tapescope.errors import IdempotencyConflict, OpFull, StoreRefused, TapescopeError
 from tapescope.model.audit import AuditRule
 from tapescope.model.messages import MessageTaken
 from tapescope.model.ops import KnownOp
@@ -448,6 +448,24 @@ async def test_a_submitter_submits_without_a_lane(house: House) -> None:
     assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
     assert {task.task_id for task in tasks} == {first.task_id, *(one.task_id for one in handles)}
     assert all(one.created for one in handles)
+
+
+async def test_a_submitter_keeps_to_a_bound(house: House) -> None:
+    """The numbers that say so are for every role; a key that has a task gets it all the same."""
+    async with (
+        PostgresStore(house.url_of(MIGRATOR)) as owner,
+        PostgresStore(house.url_of(SUBMITTER), open_mode=OpenMode.EXISTING) as store,
+        TaskManager(store, work=False, audit_every=None) as manager,
+    ):
+        await owner.ops.register([KnownOp("x", max_waiting=2)])
+        await owner.ops.tell("a", ["x"], 60, queues=["mail"])
+        first = await manager.submit("x", idempotency_key="k")
+        await manager.submit("x")
+        with pytest.raises(OpFull):
+            await manager.submit("x")
+        again = await manager.submit("x", idempotency_key="k")
+
+    assert (again.created, again.task_id) == (False, first.task_id)
 
 
 @pytest.mark.parametrize("role", [READER, SUBMITTER])

@@ -152,6 +152,47 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "queues.shared_postgres",
+        "A claim looks no more where all that is due was shared out, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "OR (SELECT sum(f.n) FROM found f) >= x_limit - cardinality(picked)",
+            "OR true",
+        ),
+        "tests/adapters/postgres/test_claims.py::test_what_was_shared_out_is_not_looked_for_again",
+        on="postgresql",
+    ),
+    row(
+        "queues.taken_postgres",
+        "Queues that are taken hide none that is not, on PostgreSQL",
+        Edit(_UNSERVED, "s.nth + (s.queue <> ALL (coalesce(n.taken, '{}')))::integer", "s.nth + 1"),
+        f"{_SUITE}::TestPostgres::test_queues_that_are_taken_hide_none",
+        on="postgresql",
+    ),
+    row(
+        "queues.taken_sqlite",
+        "Queues that are taken hide none that is not, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/backlog.sql",
+            "s.nth + (s.queue NOT IN (SELECT value FROM json_each(:taken)))",
+            "s.nth + 1",
+        ),
+        f"{_SUITE}::TestSqlite::test_queues_that_are_taken_hide_none",
+    ),
+    row(
+        "queues.behind_postgres",
+        "What a submitter holds hides nothing behind it, on PostgreSQL",
+        Edit(_UNSERVED, "LIMIT 100) d", "LIMIT 1) d"),
+        f"{_SUITE}::TestPostgres::test_a_queue_is_told_of_behind_what_its_submitter_holds",
+        on="postgresql",
+    ),
+    row(
+        "queues.behind_sqlite",
+        "What a submitter holds hides nothing behind it, on SQLite",
+        Edit(f"{SQLITE}/sql/backlog.sql", "d.id LIMIT 100)", "d.id LIMIT 1)"),
+        f"{_SUITE}::TestSqlite::test_a_queue_is_told_of_behind_what_its_submitter_holds",
+    ),
+    row(
         "queues.due_sqlite",
         "A queue in which nothing is due yet needs no worker, on SQLite",
         Edit(
@@ -164,9 +205,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "queues.held_sqlite",
         "A task that only its submitter can run needs no worker of its queue, on SQLite",
-        Edit(
-            f"{SQLITE}/sql/backlog.sql", "SELECT d.lease_expires_at IS NULL FROM", "SELECT 1 FROM"
-        ),
+        Edit(f"{SQLITE}/sql/backlog.sql", "WHERE held IS NULL", "WHERE true"),
         f"{_SUITE}::TestSqlite::{_TOLD}",
     ),
     row(
@@ -203,41 +242,100 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "queues.bound",
         "A submit beyond the bound of its op is refused",
-        Edit(_BOUND, "                raise OpFull(op, waiting, most)\n"),
+        Edit(_BOUND, "            raise OpFull(op, waiting, most)\n"),
         f"{_OF_BOUND}::test_a_submit_beyond_the_bound_is_refused",
     ),
     row(
         "queues.bound_since",
         "What was submitted since the numbers were read counts",
-        Edit(_BOUND, "        self._since[op] += 1\n"),
+        Edit(_BOUND, "        self._begun[op] += 1\n"),
         f"{_OF_BOUND}::test_many_at_once_are_as_many_as_may",
     ),
     row(
         "queues.bound_under_way",
         "What is under way when the numbers are read counts",
-        Edit(_BOUND, "        self._under_way[op] += 1\n"),
-        f"{_OF_BOUND}::test_many_callers_at_once_are_as_many_as_may",
+        Edit(_BOUND, "self._begun - self._under_way  #", "self._begun.copy()  #"),
+        f"{_OF_BOUND}::test_what_is_under_way_counts",
+        on="memory",
+    ),
+    row(
+        "queues.bound_told_again",
+        "What ended after the numbers were made counts, though they are told again",
+        Edit(_BOUND, "self._before = before - missed", "self._before = before"),
+        f"{_OF_BOUND}::test_numbers_that_are_told_again_lack_what_was_submitted_since",
     ),
     row(
         "queues.bound_now",
-        "No submit is refused by old numbers",
+        "No submit is refused by old numbers, nor by what was submitted since",
+        Edit(_BOUND, "            await self._read(store, 0.0)\n", "            pass\n"),
+        f"{_OF_BOUND}::test_what_workers_take_makes_room_at_once",
+    ),
+    row(
+        "queues.bound_made",
+        "A submit that made no task takes no place",
         Edit(
-            _BOUND,
-            "if not self._is_known(store, _FRESH) or self._count(op) >= most:",
-            "if not self._is_known(store, _FRESH):",
+            _BOUND, "        if not made:\n            self._begun[op] -= 1\n            return\n"
         ),
-        f"{_OF_BOUND}::test_refusals_are_counted",
+        f"{_OF_BOUND}::test_a_key_leaves_the_numbers_as_they_are",
         on="memory",
     ),
     row(
         "queues.bound_reads",
         "Refusals in a row do not read the numbers each",
-        Edit(
-            _BOUND,
-            "            if self._is_known(store, _TO_REFUSE):\n                return\n",
-        ),
+        Edit(_BOUND, "return not (sure and self._is_known(store, _TO_REFUSE))", "return True"),
         f"{_OF_BOUND}::test_numbers_are_read_now_and_then",
         on="memory",
+    ),
+    row(
+        "queues.bound_once",
+        "Many submits wait for one reading, and have its one end",
+        Edit(
+            f"{TAPESCOPE}/shielded.py",
+            "        if self._call is None:\n            self._call",
+            "        if True:\n            self._call",
+        ),
+        f"{_OF_BOUND}::test_many_that_wait_for_a_reading_have_one_answer",
+        on="memory",
+    ),
+    row(
+        "queues.bound_shielded",
+        "Who is cancelled takes the reading from no other",
+        Edit(f"{TAPESCOPE}/shielded.py", "await_child(asyncio.shield(self._call))", "self._call"),
+        f"{_OF_BOUND}::test_many_that_wait_for_a_reading_have_one_answer",
+        on="memory",
+    ),
+    row(
+        "queues.bound_life",
+        "A manager knows nothing of another store or event loop",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "        self._bound = WaitingBound()\n",
+            "        self._bound = getattr(self, '_bound', None) or WaitingBound()\n",
+        ),
+        f"{_OF_BOUND}::test_another_store_has_numbers_of_its_own",
+        on="memory",
+    ),
+    row(
+        "queues.bound_lock",
+        "A reading for a submit waits for no lock of SQLite's",
+        Edit(
+            "adapters/tapescope_adapters/sqlite/_backend.py",
+            "            fresh >= _UNHURRIED\n            and ",
+            "            ",
+        ),
+        f"{_OF_BOUND}::test_a_reading_waits_for_no_lock",
+        on="sqlite",
+    ),
+    row(
+        "queues.bound_lock_long",
+        "The numbers are read though another session holds the file",
+        Edit(
+            "adapters/tapescope_adapters/sqlite/_backend.py",
+            "with suppress(StoreLocked):",
+            "with suppress():",
+        ),
+        f"{_OF_BOUND}::test_a_reading_waits_for_no_lock",
+        on="sqlite",
     ),
     row(
         "queues.bound_key",
@@ -252,16 +350,23 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_BOUND}::test_who_has_not_registered_the_op_keeps_to_its_bound",
     ),
     row(
+        "queues.bound_of_many",
+        "Of many tasks that are retried one that is refused stops no other",
+        Edit(f"{TAPESCOPE}/cli/commands/retry.py", "UniqueKeyTaken, OpFull)", "UniqueKeyTaken)"),
+        "tests/cli/test_waiting_bound.py::test_a_submit_beyond_the_bound_says_so",
+    ),
+    row(
         "queues.bound_counted",
         "A refusal is counted",
-        Edit(_BOUND, "                store.telemetry.tasks.refused(op)\n"),
+        Edit(_BOUND, "            store.telemetry.tasks.refused(op)\n"),
         f"{_OF_BOUND}::test_refusals_are_counted",
         on="memory",
     ),
     row(
         "queues.bound_client",
         "A client waits for no op that is full",
-        Edit(f"{TAPESCOPE}/client/verbs.py", " or isinstance(error, OpFull)"),
+        Edit(f"{TAPESCOPE}/client/verbs.py", " or is_full(error)"),
         "tests/http/test_submits.py::test_an_op_that_is_full_is_said_to_be",
+        "tests/client/test_client.py::test_an_op_that_is_full_is_not_asked_again",
     ),
 )

@@ -26,14 +26,20 @@ from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._source import Handle, Place, Source, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.errors import OpNotRegistered, TaskNotEnded, UniqueKeyTaken, UnknownTask
+from tapescope.errors import (
+    OpFull,
+    OpNotRegistered,
+    TaskNotEnded,
+    UniqueKeyTaken,
+    UnknownTask,
+)
 from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
-_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken)
+_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken, OpFull)
 """Why one of many tasks is not submitted again, and the others are."""
 
 
@@ -106,8 +112,8 @@ async def _retry(
 ) -> int:
     """Gives the exit status.
 
-    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``, ``UniqueKeyTaken`` where one task
-    is named; of many, each that cannot be submitted again is told.
+    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``, ``UniqueKeyTaken``, ``OpFull``
+    where one task is named; of many, each that cannot be submitted again is told.
     """
     status = 0
     async with place.open(OpenMode.EXISTING) as source:

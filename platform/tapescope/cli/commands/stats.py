@@ -94,8 +94,9 @@ def _print_notes(alone: Sequence[OpBacklog]) -> None:
 
 def _tell_why(one: OpBacklog) -> str:
     if one.unserved:
-        names = ", ".join(one.unserved)
-        return f"No worker takes its queue {names}. Start one for it, or for all queues."
+        names, many = ", ".join(one.unserved), len(one.unserved) > 1
+        queue, them = ("queues", "them") if many else ("queue", "it")
+        return f"No worker takes its {queue} {names}. Start one for {them}, or for all queues."
     return _ENDED_WORKERS if one.registered else _NO_WORKER
 
 

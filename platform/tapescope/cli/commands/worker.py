@@ -45,14 +45,16 @@ _log = Logger("tapescope")
     "ops",
     multiple=True,
     metavar="NAME",
-    help="Take tasks of this op alone; may be given several times. Default: of all of its ops.",
+    help="Take tasks of this op alone; may be given several times. Default: as the manager has it, "
+    "else of all its ops.",
 )
 @click.option(
     "--queue",
     "queues",
     multiple=True,
     metavar="NAME",
-    help="Take tasks from this queue alone; may be given several times. Default: from all.",
+    help="Take tasks from this queue alone; may be given several times. Default: as the manager "
+    "has it, else from all.",
 )
 @click.option(
     "--max-running",

@@ -180,6 +180,31 @@ class QueuesConformance(StoreSuite):
         assert (whole.workers, whole.unserved, whole.unattended) == (2, (), False)
         assert (each.workers, each.unserved) == (2, ())
 
+    async def test_a_queue_is_told_of_behind_what_its_submitter_holds(
+        self, store: TaskStore
+    ) -> None:
+        """What goes first may be for the process that submitted it, and what is behind it not."""
+        await store.ops.tell("a", ["work"], 60, queues=["mail"])
+        for _ in range(3):
+            await make(store, "default", only_by=OWNER)
+        held = await read(store)
+        await make(store, "default")
+        free = await read(store)
+
+        assert (held.unserved, free.unserved) == ((), ("default",))
+
+    async def test_queues_that_are_taken_hide_none(self, store: TaskStore) -> None:
+        """Something waits in many of them; the one that nobody takes is told of, though its name
+        comes last."""
+        taken = [f"q{n:03}" for n in range(220)]
+        await store.ops.tell("a", ["work"], 60, queues=taken[:100])
+        await store.ops.tell("b", ["work"], 60, queues=taken[100:200])
+        await store.ops.tell("c", ["work"], 60, queues=taken[190:])
+        await asyncio.gather(*(make(store, queue) for queue in (*taken, "z")))
+        told = await read(store)
+
+        assert told.unserved == ("z",)
+
     async def test_an_op_whose_name_begins_another_has_queues_of_its_own(
         self, store: TaskStore
     ) -> None:

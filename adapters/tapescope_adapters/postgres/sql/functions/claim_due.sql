@@ -86,28 +86,32 @@ BEGIN
 
     -- One priority after the other. Of it each op and queue its share of those that are due first: picked without a
     -- lock, and with it, as the next of that op where another session holds them. Then what is left to whichever op
-    -- has more.
+    -- has more; where all that is due was shared out none has, and none of them is looked at: they may be many.
     FOREACH level IN ARRAY coalesce(levels, '{}') LOOP
         EXIT WHEN cardinality(picked) >= x_limit;
         FOR share IN
-            (SELECT f.op, f.queue, count(*)::integer AS n
-               FROM (SELECT o.op, q.queue FROM unnest(x_ops) AS o(op)
-                      CROSS JOIN unnest(x_queues) AS q(queue)
-                      CROSS JOIN LATERAL ((SELECT t.run_at, t.id FROM tasks t
-                                            WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
-                                              AND t.priority = level AND t.run_at <= now
-                                            ORDER BY t.run_at, t.id LIMIT x_limit)
-                                           UNION ALL
-                                          (SELECT t.run_at, t.id FROM tasks t
-                                            WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
-                                              AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
-                                              AND t.priority = level AND t.run_at <= now
-                                            ORDER BY t.run_at, t.id LIMIT x_limit)) d
-                      WHERE cardinality(x_ops) * cardinality(x_queues) > 1
-                      ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f
-              GROUP BY f.op, f.queue)
-            UNION ALL
-            (SELECT o.op, q.queue, x_limit FROM unnest(x_ops) AS o(op) CROSS JOIN unnest(x_queues) AS q(queue))
+            WITH found AS MATERIALIZED (
+                SELECT f.op, f.queue, count(*)::integer AS n
+                  FROM (SELECT o.op, q.queue FROM unnest(x_ops) AS o(op)
+                         CROSS JOIN unnest(x_queues) AS q(queue)
+                         CROSS JOIN LATERAL ((SELECT t.run_at, t.id FROM tasks t
+                                               WHERE q.queue IS NULL AND t.status = 'pending' AND t.engine = '' AND t.op = o.op
+                                                 AND t.priority = level AND t.run_at <= now
+                                               ORDER BY t.run_at, t.id LIMIT x_limit)
+                                              UNION ALL
+                                             (SELECT t.run_at, t.id FROM tasks t
+                                               WHERE q.queue IS NOT NULL AND t.status = 'pending' AND t.engine = ''
+                                                 AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
+                                                 AND t.priority = level AND t.run_at <= now
+                                               ORDER BY t.run_at, t.id LIMIT x_limit)) d
+                         WHERE cardinality(x_ops) * cardinality(x_queues) > 1
+                         ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f
+                 GROUP BY f.op, f.queue)
+            SELECT f.op, f.queue, f.n FROM found f
+             UNION ALL
+            SELECT o.op, q.queue, x_limit FROM unnest(x_ops) AS o(op) CROSS JOIN unnest(x_queues) AS q(queue)
+             WHERE cardinality(x_ops) * cardinality(x_queues) = 1
+                OR (SELECT sum(f.n) FROM found f) >= x_limit - cardinality(picked)
         LOOP
             EXIT WHEN cardinality(picked) >= x_limit;
             SELECT array_agg(d.id) INTO these
