@@ -15,6 +15,8 @@ from tapescope.store import BackendContext
 from tapescope.store.lookup import find_store
 from tapescope.testing import MemoryBackend, MemoryStore, until
 
+pytestmark = pytest.mark.unmade
+
 
 async def cancel_when(
     begun: Callable[[], bool], work: Coroutine[Any, Any, Any]

@@ -127,6 +127,7 @@ def test_run_on_a_full_disk_runs_the_command(small_disk: Path, tmp_path: Path) -
     assert b"no room" in done.stderr
 
 
+@pytest.mark.slow
 def test_run_with_everything_on_a_full_disk_is_told(small_disk: Path) -> None:
     """Output, store and spool have no room: the status is not 0, and stderr says what is lost."""
     tapescope = Tapescope(f"sqlite:///{small_disk / 'tasks.db'}", small_disk)

@@ -13,6 +13,8 @@ from tapescope.store.opening import OpenMode
 from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import schema_of, session
 
+pytestmark = pytest.mark.unmade
+
 _BOTH = {
     "table": "CREATE TABLE {name} (is_mine text)",
     "view": "CREATE VIEW {name} AS SELECT 1 AS is_mine",

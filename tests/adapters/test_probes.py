@@ -27,7 +27,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters.postgres import _schema
-from tapescope_adapters.sqlite import SqliteStore
+from tapescope_adapters.sqlite import SqliteStore, _connection
 from tests.support.postgres_sessions import schema_of, session
 from tests.support.services import Postgres
 
@@ -138,17 +138,24 @@ FAULTS: dict[str, list[Fault]] = {
 
 @pytest.mark.parametrize(
     ("store", "fault"),
-    [(store, fault) for store, faults in FAULTS.items() for fault in faults],
+    [
+        # these wait as long as a deleted file does
+        pytest.param(store, fault, marks=[pytest.mark.slow] * (fault in (replaced, log_deleted)))
+        for store, faults in FAULTS.items()
+        for fault in faults
+    ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 async def test_the_next_heartbeat_says_so(
-    store: str, fault: Fault, request: pytest.FixtureRequest
+    store: str, fault: Fault, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One heartbeat after the fault a manager is not ready, and one after its end it is again."""
     url: str = request.getfixturevalue(
         {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[store]
     )
     patience = 0.2 if fault is held else 2.0  # a busy machine is no fault
+    if fault is held:
+        monkeypatch.setattr(_connection, "_TURN", 0.1)
     async with (
         find_store(url, patience=patience) as opened,
         TaskManager(opened, heartbeat=3600, lease=7200) as manager,
@@ -293,6 +300,7 @@ def test_no_path_opens_no_store_in_memory(url: str) -> None:
         find_store(url)
 
 
+@pytest.mark.unmade
 async def test_a_server_that_is_too_old_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -423,6 +423,7 @@ GARBAGE: Final = (
 )
 
 
+@pytest.mark.unmade
 async def test_store_of_before_the_guards_is_migrated_with_its_damage(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

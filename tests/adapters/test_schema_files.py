@@ -7,10 +7,14 @@ import sqlite3
 from contextlib import closing
 from importlib.resources import files
 
+import pytest
+
 from docs.schema import FILES, describe_postgres, describe_sqlite
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
 from tests.support.postgres_sessions import session
+
+pytestmark = pytest.mark.unmade
 
 FUNCTIONS = {
     entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")

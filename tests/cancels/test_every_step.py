@@ -132,12 +132,15 @@ def play_all(places: Places, seed: int, *, most: int, stride: int = 1) -> Tally:
     return tally
 
 
+@pytest.mark.parametrize(
+    "most", [20, pytest.param(60, marks=pytest.mark.slow)], ids=lambda most: f"most {most}"
+)
 @pytest.mark.parametrize(("url", "stride"), [("memory:", 71), ("sqlite:", 109)])
 def test_no_act_at_any_step_breaks_a_tape_or_leaves_a_caller_waiting(
-    url: str, stride: int, tmp_path: Path
+    url: str, stride: int, most: int, tmp_path: Path
 ) -> None:
     """Some of the steps and acts of one scenario: all tapes are whole, all callers answered."""
-    tally = play_all(Places(url, tmp_path), seed=4, stride=stride, most=60)
+    tally = play_all(Places(url, tmp_path), seed=4, stride=stride, most=most)
 
     assert tally.bad == [], tally.describe(url)
     assert tally.done.total() >= 10

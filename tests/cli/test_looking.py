@@ -21,6 +21,8 @@ from tests.cli.command import Tapescope, read_terminal
 from tests.support.postgres_sessions import run_task, schema_of, session
 from tests.support.unprivileged import ordinary_thread, unwritable
 
+pytestmark = pytest.mark.unmade
+
 UNKNOWN = "01900000-0000-7000-8000-000000000000"
 NO_TRACE = ("trace", "0af7651916cd43dd8448eb211c80319c")
 """It finds no task, and its status says so."""

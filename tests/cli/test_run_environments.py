@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from tests.cli.command import slow
 from tests.cli.forking import enter
 
 SEED = int(os.environ.get("TAPESCOPE_TEST_SEED", "11"))
 RUNS = int(os.environ.get("TAPESCOPE_TEST_RUNS", "2000"))
-FORKED = 200
+FEW, FORKED = 11, 200
 _FORKING = Path(__file__).with_name("forking.py")
 
 TELL = """
@@ -257,14 +258,14 @@ def as_latin(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "quarter", [0, *(pytest.param(quarter, marks=pytest.mark.slow) for quarter in (1, 2, 3))]
+    ("part", "environments"), [(0, FEW), *(slow(part, (FORKED - FEW) // 3) for part in (1, 2, 3))]
 )
-def test_a_command_runs_in_any_environment(tmp_path: Path, quarter: int) -> None:
+def test_a_command_runs_in_any_environment(tmp_path: Path, part: int, environments: int) -> None:
     """Its status, its arguments, its environment are what they would be, and stdout is its own."""
-    chance = random.Random(f"{SEED}-{quarter}")
+    chance = random.Random(f"{SEED}-{part}")
     found: list[str] = []
     with forking() as start:
-        for number in range(FORKED // 4):
+        for number in range(environments):
             folder = tmp_path / str(number)
             found += differences(draw(chance, folder), folder, start)
 

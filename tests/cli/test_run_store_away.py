@@ -40,7 +40,7 @@ def locked(store: str) -> Generator[sqlite3.Connection]:
     "store",
     [
         slow("postgresql://nobody@127.0.0.1:1/nothing"),
-        "postgresql://nobody:secret@host.invalid/nothing",
+        slow("postgresql://nobody:secret@host.invalid/nothing"),  # is asked for again and again
         "sqlite:////dev/null/tasks.db",
     ],
 )

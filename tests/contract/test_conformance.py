@@ -27,9 +27,9 @@ class TestSqlite(StoreConformance):
     """A SQLite file."""
 
     @pytest.fixture
-    def make_backend(self, sqlite_url: str) -> MakeBackend:
+    def make_backend(self, made_sqlite_url: str) -> MakeBackend:
         """Backends on one file."""
-        return lambda: SqliteStore(sqlite_url).backend
+        return lambda: SqliteStore(made_sqlite_url).backend
 
 
 class TestPostgres(StoreConformance):
@@ -42,6 +42,7 @@ class TestPostgres(StoreConformance):
 
 
 @pytest.mark.slow
+@pytest.mark.unmade  # its pools' role makes the store
 class TestCallersPool(StoreConformance):
     """A schema of a PostgreSQL database, on pools of the caller's whose sessions keep nothing.
 

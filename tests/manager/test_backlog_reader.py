@@ -10,6 +10,7 @@ from tapescope import Reporter, TaskManager, find_store
 from tapescope.manager import backlog_reader, worker
 from tapescope.model.ops import Drain
 from tapescope.store import FlushRefused
+from tapescope.store.backlog import StoreBacklog
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
 
@@ -39,7 +40,7 @@ async def test_who_only_submits_tells_what_waits(
     store_url: str, captured: CapturedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As do its health and its metrics: how much, for how long, and that no worker is there."""
-    monkeypatch.setattr("tapescope.store.backlog._FRESH", 0.0)
+    monkeypatch.setattr(StoreBacklog.read, "__kwdefaults__", {"max_age": 0.0})
     async with (
         find_store(store_url, telemetry=captured.telemetry) as store,
         TaskManager(store, work=False) as manager,

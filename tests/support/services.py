@@ -97,7 +97,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 class Postgres:
-    """A PostgreSQL server of our own: one database, as many schemas as there are tests."""
+    """A PostgreSQL server of our own: one database, as many schemas as are asked for."""
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server

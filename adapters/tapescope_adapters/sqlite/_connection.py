@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 from aiosqlite.core import (
@@ -49,6 +49,8 @@ _REFUSED = {
 }
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 """The second: no room for the index of the log, which is made when the file is opened."""
+_TURN: Final = 2.0
+"""Seconds that a statement waits for its turn while another connection holds the lock."""
 _NO_TEXT = "Could not decode to UTF-8"
 """How the driver's error for a text that is not UTF-8 begins."""
 _open: set[tuple[int, int, int, int]] = set()
@@ -249,7 +251,7 @@ async def connect(path: str, query: str) -> Connection:
             sqlite3.connect,
             path if in_memory else file_uri(path, query),
             uri=not in_memory,
-            timeout=2.0,
+            timeout=_TURN,
             isolation_level=None,  # transactions are begun by hand: BEGIN IMMEDIATE
             cached_statements=256,
             check_same_thread=False,

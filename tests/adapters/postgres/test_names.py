@@ -25,6 +25,8 @@ from tests.support.postgres_sessions import run_task, schema_of, session
 if TYPE_CHECKING:
     from tests.support.postgres_sessions import Session
 
+pytestmark = pytest.mark.unmade
+
 
 def read_statements(schema: str) -> Mapping[str, str]:
     """Every statement that the adapter sends with names in it, as it is put together."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, ErrorInfo, NewTask
 from tapescope.store.validation import new_task_id
@@ -92,6 +94,7 @@ async def plant(raw: Session, schema: str) -> None:
         await raw.execute(OF_VERSION_4)
 
 
+@pytest.mark.unmade  # by the role of the pools
 async def test_what_an_upgrade_leaves_is_called_by_nothing_and_leads_nowhere(
     postgres_url: str,
 ) -> None:

@@ -350,6 +350,7 @@ async def test_listener_of_a_pool_outlives_its_session(
     assert told == [RESYNC] * 4
 
 
+@pytest.mark.unmade
 async def test_tasks_run_behind_pgbouncer(pooled_url: str) -> None:
     """More clients than sessions: migrations, flushes and reads need nothing of the session's."""
 
@@ -373,6 +374,7 @@ async def test_tasks_run_behind_pgbouncer(pooled_url: str) -> None:
     assert not report.violations
 
 
+@pytest.mark.unmade
 async def test_stores_open_at_once_behind_pgbouncer(pooled_url: str) -> None:
     """The lock of a migration is its transaction's, so one migrates and the others wait."""
     stores = [find_store(pooled_url) for _ in range(8)]

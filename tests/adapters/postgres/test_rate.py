@@ -16,6 +16,7 @@ TASKS, ROUNDS = 100, 100
 BODY = {"phase": "resize", "current": 17, "total": 100, "detail": "x" * 80}
 
 
+@pytest.mark.slow  # a number to look at: nothing goes by it
 async def test_append_rate_is_printed(
     postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

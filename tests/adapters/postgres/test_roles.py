@@ -33,6 +33,8 @@ from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 from tests.support.scrapes import fetch
 
+pytestmark = pytest.mark.unmade
+
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
 
 

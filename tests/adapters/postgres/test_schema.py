@@ -24,6 +24,8 @@ from tests.support.postgres_sessions import run_task, schema_of, session, start_
 if TYPE_CHECKING:
     from tests.support.postgres_sessions import Session
 
+pytestmark = pytest.mark.unmade
+
 
 async def test_fresh_database_is_migrated(postgres_url: str) -> None:
     """Opening makes the schema and notes each step."""

@@ -34,7 +34,7 @@ from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Attempt, NewTask
 from tapescope.store import CreateRow, Flush, FlushRefused, OpenMode, StoreAway, StoreLimits
 from tapescope.store.validation import new_task_id
-from tapescope_adapters.sqlite import SqliteStore, _schema
+from tapescope_adapters.sqlite import SqliteStore, _connection, _schema
 from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
 from tapescope_adapters.sqlite._schema import migrate, read_versions
 from tests.support.breaches import run_round
@@ -197,8 +197,11 @@ async def test_file_locked_by_another_session_makes_calls_wait(sqlite_url: str) 
         assert (await store.get(task.task_id)) == task
 
 
-async def test_file_locked_for_good_is_store_unavailable(sqlite_url: str) -> None:
+async def test_file_locked_for_good_is_store_unavailable(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Past its patience a call fails with an error that says so, and nothing was written."""
+    monkeypatch.setattr(_connection, "_TURN", 0.05)
     async with SqliteStore(sqlite_url, patience=0.05) as store:
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
