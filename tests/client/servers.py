@@ -122,28 +122,48 @@ async def ended_by(
 async def puppet(speak: Speak) -> AsyncGenerator[str]:
     """A server that answers each request as ``speak`` says, given its head; gives its URL."""
 
-    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talk = asyncio.current_task()
-        assert talk is not None
-        talks[talk] = writer
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             await speak(head, writer)
             await writer.drain()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with _listening(answer) as url:
+        yield url
+
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _listening(answer: Answer) -> AsyncGenerator[str]:
+    """A server whose connections are answered so, and closed then; at the end none is left."""
+    talks = set[asyncio.Task[None]]()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks.add(task)
+        try:
+            await answer(reader, writer)
+            writer.close()
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
+        talks.discard(task)
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for writer in talks.values():
-            writer.transport.abort()
-        await asyncio.gather(*talks)
+        for _ in range(10):
+            await asyncio.sleep(0)  # what was accepted by now has begun to be answered
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -183,31 +203,27 @@ class Cutter:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[str]:
         """Gives its URL."""
-        open_ends: set[asyncio.StreamWriter] = set()
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             number, self.connections = self.connections, self.connections + 1
             left = self._after[number] if number < len(self._after) else 1 << 40
             there, here = await asyncio.open_connection("127.0.0.1", self._upstream)
-            open_ends.update((writer, here))
             asking = asyncio.ensure_future(_pump(reader, here))
-            with suppress(OSError):
-                while left and (chunk := await there.read(min(left, 65_536))):
-                    left -= len(chunk)
-                    writer.write(chunk)
-                    await writer.drain()
-            for end in (writer, here):
-                end.close()
-                open_ends.discard(end)
-            await asking
+            try:
+                with suppress(OSError):
+                    while left and (chunk := await there.read(min(left, 65_536))):
+                        left -= len(chunk)
+                        writer.write(chunk)
+                        await writer.drain()
+            finally:
+                asking.cancel()
+                await asyncio.wait([asking])
+                here.transport.abort()
+                with suppress(OSError):
+                    await here.wait_closed()
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            for end in open_ends:
-                end.transport.abort()
+        async with _listening(carry) as url:
+            yield url
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -85,7 +85,7 @@ async def test_a_client_says_what_the_manager_says(sqlite_url: str, kind: Kind) 
             await schedules.add("x", "double", every=0.5, params={"n": 1})
         with pytest.raises(BadSetting) as both_here:
             await schedules.add("x", what, every=60, params={"n": 1})
-        await schedules.add("a", "double", every=60, params={"n": 1})
+        await schedules.add("a", "double", every=86_400, params={"n": 1})
         got, page = await ask("get", "nightly"), await ask("list")
         first = page.schedules[0]
         paused = await ask("pause", "nightly")
