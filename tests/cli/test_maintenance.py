@@ -142,6 +142,7 @@ def test_quarantine_goes_by_age_alone(here: Here) -> None:
     assert b"age alone" in done.stderr
 
 
+@pytest.mark.unmade
 def test_migrate_brings_a_store_up_to_date(store_url: str, tmp_path: Path) -> None:
     """``--check`` changes nothing and says by its status that something is missing."""
     tapescope = Tapescope(store_url, tmp_path)
