@@ -1,9 +1,9 @@
 """``python -m dashboards.load``: a program with tasks of every kind, to look at the boards with.
 
 Most tasks succeed, some fail, wait, are cancelled or made again, and one in a while does not heed
-its cancel and reports too late. It serves the HTTP API, too, and asks it itself: most requests are
-good, one in a while is refused, and one connection says nothing until it is hung up on. Nothing
-here is needed to use the boards with programs of your own.
+its cancel and reports too late; of one op a single task may wait. It serves the HTTP API, too, and
+asks it itself: most requests are good, one in a while is refused, and one connection says nothing
+until it is hung up on. Nothing here is needed to use the boards with programs of your own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from typing import Final
 
 from httpx import AsyncClient
 
-from tapescope import EventDropped, Reporter, TaskCancelled, TaskFailed, TaskHandle, TaskManager
+from tapescope import (
+    EventDropped,
+    OpFull,
+    Reporter,
+    TaskCancelled,
+    TaskFailed,
+    TaskHandle,
+    TaskManager,
+)
 from tapescope.client import Client
 from tapescope.http.api import ApiServer, make_app
 from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
@@ -56,6 +64,7 @@ class Load:
         """
         self.manager.op("convert")(self._work)
         self.manager.op("sweep")(self._sweep)
+        self.manager.op("archive", max_waiting=1)(self._sweep)
         await self.manager.schedules.add("sweep", "sweep", every=1)
         async with (
             Client(self._server.url) as client,
@@ -88,6 +97,8 @@ class Load:
         signed = await manager.submit("sign", self._await_word)
         await signed.send({"signed": True})
         ends.append(self._settle(signed))
+        with suppress(OpFull):  # that of the round before waits yet
+            ends.append(self._settle(await manager.submit("archive", delay=self._pace * 6)))
         if self._rounds % 3 == 0:
             ends.append(self._cancel(await manager.submit("legacy", self._ignore)))
         await asyncio.gather(*ends)
