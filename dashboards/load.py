@@ -63,8 +63,7 @@ class Load:
         Besides, a schedule makes a task each second.
         """
         self.manager.op("convert")(self._work)
-        self.manager.op("sweep")(self._sweep)
-        self.manager.op("archive", max_waiting=1)(self._sweep)
+        self.manager.op("sweep", max_waiting=1)(self._sweep)
         await self.manager.schedules.add("sweep", "sweep", every=1)
         async with (
             Client(self._server.url) as client,
@@ -98,7 +97,7 @@ class Load:
         await signed.send({"signed": True})
         ends.append(self._settle(signed))
         with suppress(OpFull):  # that of the round before waits yet
-            ends.append(self._settle(await manager.submit("archive", delay=self._pace * 6)))
+            ends.append(self._settle(await manager.submit("sweep", delay=self._pace * 6)))
         if self._rounds % 3 == 0:
             ends.append(self._cancel(await manager.submit("legacy", self._ignore)))
         await asyncio.gather(*ends)
