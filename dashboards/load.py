@@ -85,7 +85,7 @@ class Load:
         manager, chance = self.manager, self._chance
         good = [
             await manager.submit(op, self._work, params={"steps": chance.randint(2, 5)})
-            for op in ("resize", "resize", "thumbnail", "index")
+            for op in ("resize", "resize", "resize", "thumbnail")
         ]
         bad = await manager.submit("import", self._fail, retries=1)
         slow = await manager.submit("export", self._hang, timeout=self._pace)
