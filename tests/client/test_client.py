@@ -322,7 +322,7 @@ async def test_an_answer_that_is_none_says_what_to_do(
 ) -> None:
     """Of another program, another version or a proxy; of a server that cannot, or will not."""
     async with canned([answer]) as (url, _):
-        met = await ended_by(kind, url, "get", ID, patience=0.1, timeout=0.3)
+        met = await ended_by(kind, url, "get", ID, patience=0.1, timeout=10)
 
     assert type(met) is error
     assert says in str(met)
