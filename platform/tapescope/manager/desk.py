@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.engine import Again, Answer, Desk, Ended, Held, HeldReason, Unknown
 from tapescope.errors import StoreConfigError, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.manager.lost_tasks import rescue_lost
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
+from tapescope.shielded import SharedCall
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -56,8 +58,7 @@ class ManagerDesk(Desk):
         self._pauses: frozenset[str] = frozenset()
         self._pauses_at: float | None = None
         """When the read of the list began that is used."""
-        self._pauses_read: asyncio.Future[None] | None = None
-        """One that is under way."""
+        self._pauses_read = SharedCall("tapescope-read-pauses")
 
     @property
     def store_id(self) -> str:
@@ -176,21 +177,13 @@ class ManagerDesk(Desk):
         """The paused ops: one read for all who ask at once. Raises what it raises, to each."""
         now = self._pool.store.clock.monotonic()
         if self._pauses_at is None or now - self._pauses_at > _PAUSES_FOR:
-            if self._pauses_read is None:
-                self._pauses_read = asyncio.ensure_future(self._look_for_pauses(now))
-                self._pauses_read.add_done_callback(self._note_pauses_read)
-            await asyncio.shield(self._pauses_read)  # who is cancelled ends it for nobody else
+            await self._pauses_read.join(partial(self._look_for_pauses, now))
         return self._pauses
 
     async def _look_for_pauses(self, now: float) -> None:
         page = await self._pool.store.ops.list_paused(limit=_PAUSES)
         self._pauses = frozenset(pause.op for pause in page.pauses)
         self._pauses_at = now
-
-    def _note_pauses_read(self, read: asyncio.Future[None]) -> None:
-        self._pauses_read = None
-        if not read.cancelled():
-            read.exception()  # those who ask are told of it, if one is left
 
     async def cancel(self, task_id: str, message: str) -> None:
         answer = await self._pool.store.request_cancel(

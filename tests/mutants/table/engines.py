@@ -153,12 +153,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(
-        "engines.pauses_cancelled",
-        "Who is cancelled while the paused ops are read ends that read for nobody else",
-        Edit(_DESK, "await asyncio.shield(self._pauses_read)", "await self._pauses_read"),
-        f"{_OF_MANAGER}::test_who_no_longer_waits_for_the_paused_ops_ends_their_read_for_nobody",
-    ),
-    row(
         "engines.slots_of_schedules",
         "What a schedule makes of an op with slots over the store has no engine",
         Edit(
@@ -199,8 +193,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Who asks for the paused ops while they are read waits for that read",
         Edit(
             _DESK,
-            "            if self._pauses_read is None:\n",
-            "            self._pauses_at = now\n            if self._pauses_read is None:\n",
+            "            await self._pauses_read.join(",
+            "            self._pauses_at = now\n            await self._pauses_read.join(",
         ),
         f"{_OF_MANAGER}::test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once",
     ),
