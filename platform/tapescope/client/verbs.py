@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -80,6 +80,7 @@ from tapescope.model.tasks import FinalEvent, TaskStatus, is_op
 from tapescope.model.times import format_time
 from tapescope.store.validation import (
     check_choice,
+    check_expiry,
     check_key,
     check_op,
     check_page_size,
@@ -217,20 +218,13 @@ class Verbs:
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
         if run_at is not None:
             body["run_at"] = format_time(check_time("run_at", run_at))
+        body |= _Options(timeout, retries, priority, tags, queue, expires_in).describe()
         given = {
             "delay": delay,
-            "timeout": timeout,
-            "retries": retries,
-            "priority": None if priority is None else check_priority(priority),
-            "tags": list(check_tags(tags)) or None,
             "unique_key": None if unique_key is None else check_key(unique_key, "unique_key"),
             "concurrency_key": None
             if concurrency_key is None
             else check_key(concurrency_key, "concurrency_key"),
-            "queue": None if queue is None else check_queue(queue),
-            "expires_in": None
-            if expires_in is None
-            else check_seconds("expires_in", expires_in, over_zero=True),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -535,7 +529,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority, tags, queue, expires_in = _read_what(what, params)
+        op, plain, options = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -547,15 +541,8 @@ class Verbs:
         given = {
             "cron": None if cron is None else check_text("cron", cron),
             "every": None if every is None else check_seconds("every", every),
-            "timeout": None if timeout is None else check_seconds("timeout", timeout),
-            "retries": None if retries is None else check_retries(retries),
-            "priority": None if priority is None else check_priority(priority),
-            "tags": list(check_tags(tags)) or None,
-            "queue": None if queue is None else check_queue(queue),
-            "expires_in": None
-            if expires_in is None
-            else check_seconds("expires_in", expires_in, over_zero=True),
         }
+        body |= options.describe()
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
         shape = await self._ask(
@@ -763,29 +750,40 @@ def _path(task_id: str) -> str:
     return f"/v1/tasks/{task_id}"
 
 
+class _Options(NamedTuple):
+    """What a submit and a schedule say of their tasks; ``None``: as the op has it."""
+
+    timeout: float | None = None
+    retries: int | None = None
+    priority: int | None = None
+    tags: Collection[str] = ()
+    queue: str | None = None
+    expires_in: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What is given of them, for a body. Raises ``BadSetting``."""
+        given = {
+            "timeout": None if self.timeout is None else check_seconds("timeout", self.timeout),
+            "retries": None if self.retries is None else check_retries(self.retries),
+            "priority": None if self.priority is None else check_priority(self.priority),
+            "tags": list(check_tags(self.tags)) or None,
+            "queue": None if self.queue is None else check_queue(self.queue),
+            "expires_in": None if self.expires_in is None else check_expiry(self.expires_in),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[
-    str,
-    Mapping[str, Any],
-    float | None,
-    int | None,
-    int | None,
-    Collection[str],
-    str | None,
-    float | None,
-]:
-    """The op, params, timeout, retries, priority, tags, queue and expiry of what is submitted.
-
-    Raises ``BadSetting``.
-    """
+) -> tuple[str, Mapping[str, Any], _Options]:
+    """The op, the params, and the options of what is submitted. Raises ``BadSetting``."""
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None, (), None, None
+        return what, {} if params is None else params, _Options()
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    plain = one.op, one.params, one.timeout, one.retries, one.priority, one.tags
-    return *plain, one.queue, one.expires_in
+    options = (getattr(one, name) for name in _Options._fields)
+    return one.op, one.params, _Options(*options)
 
 
 def _schedule_path(name: str) -> str:

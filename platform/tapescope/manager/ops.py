@@ -44,6 +44,7 @@ from tapescope.model.tasks import DEFAULT_QUEUE
 from tapescope.run import TypedValues, check_factory, check_hooks, resolve_runner
 from tapescope.store.validation import (
     check_count,
+    check_expiry,
     check_op,
     check_priority,
     check_queue,
@@ -473,8 +474,8 @@ class Ops:
         out: of the tasks that are due a worker takes the higher first, then the longest due. So is
         ``queue``: workers that were given queues take the tasks of these alone; and
         ``expires_in``, the seconds after it is due within which a task begins, or ends as
-        cancelled, with the reason ``expired``. While
-        ``max_waiting`` of its tasks wait in the store, due or not, a submit is refused: ``OpFull``.
+        cancelled, with the reason ``expired``. While ``max_waiting`` of its tasks wait in the
+        store, due or not, a submit is refused: ``OpFull``.
         ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
         one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
 
@@ -495,7 +496,7 @@ class Ops:
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
         priority, queue = check_priority(priority), check_queue(queue)
         if expires_in is not None:
-            expires_in = check_seconds("expires_in", expires_in, over_zero=True)
+            expires_in = check_expiry(expires_in)
         if max_waiting is not None:
             max_waiting = check_count("max_waiting", max_waiting)
         if max_running is not None:

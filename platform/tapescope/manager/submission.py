@@ -13,6 +13,7 @@ from tapescope.errors import BadSetting
 from tapescope.model.frozen import quickly_made
 from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
+    check_expiry,
     check_flag,
     check_key,
     check_op,
@@ -102,9 +103,7 @@ class Submission(Generic[R_co]):
             if self.concurrency_key is None
             else check_key(self.concurrency_key, "concurrency_key"),
             None if self.queue is None else check_queue(self.queue),
-            None
-            if self.expires_in is None
-            else check_seconds("expires_in", self.expires_in, over_zero=True),
+            None if self.expires_in is None else check_expiry(self.expires_in),
             self.types,
         )
 

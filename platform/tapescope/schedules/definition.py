@@ -12,6 +12,7 @@ from tapescope.model.tasks import is_op
 from tapescope.schedules.timing import Timing
 from tapescope.store.validation import (
     check_choice,
+    check_expiry,
     check_op,
     check_params,
     check_priority,
@@ -75,9 +76,7 @@ def define(
         priority=None if priority is None else check_priority(priority),
         tags=check_tags(tags),
         queue=None if queue is None else check_queue(queue),
-        expires_in=None
-        if expires_in is None
-        else check_seconds("expires_in", expires_in, over_zero=True),
+        expires_in=None if expires_in is None else check_expiry(expires_in),
     )
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_engine",
+    "check_expiry",
     "check_flag",
     "check_key",
     "check_moment",
@@ -234,6 +235,11 @@ def check_priority(value: object) -> int:
     return check_whole("priority", value, f"a whole number from {least} to {most}", least, most)
 
 
+def check_expiry(value: object) -> float:
+    """Seconds that a task has until an attempt begins. Raises ``BadSetting``."""
+    return check_seconds("expires_in", value, over_zero=True)
+
+
 def check_queue(value: object, name: str = "queue") -> str:
     """The name of a queue. Raises ``BadSetting``."""
     if not is_queue(value):
@@ -417,14 +423,9 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
         "" if new.engine is None else check_engine(new.engine),
         check_queue(new.queue),
-        None if new.expires_in is None else _in_microseconds("expires_in", new.expires_in),
+        None if new.expires_in is None else max(1, round(check_expiry(new.expires_in) * 1_000_000)),
     )
     return row, {} if empty else decode(params)
-
-
-def _in_microseconds(name: str, value: object) -> int:
-    """A span of time over 0. Raises ``BadSetting``."""
-    return max(1, round(check_seconds(name, value, over_zero=True) * 1_000_000))
 
 
 def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:
