@@ -9,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
+from tapescope.store.port import TaskStore
 from tapescope_adapters.sqlite import SqliteStore
 
-__all__ = ["MadeFile"]
+__all__ = ["MadeFile", "make_store"]
 
 
 class MadeFile:
@@ -19,10 +20,7 @@ class MadeFile:
 
     def __init__(self, path: Path) -> None:
         """Make the store; ``path`` is a file that is not there."""
-        with ThreadPoolExecutor(
-            1
-        ) as thread:  # it has no loop, whatever runs where one is asked for
-            thread.submit(asyncio.run, _open_once(path)).result()
+        make_store(SqliteStore(f"sqlite:///{path}"))
         with closing(sqlite3.connect(path)) as conn:
             (store_id,) = conn.execute("SELECT store_id FROM maintenance").fetchone()
         self._mode = path.stat().st_mode
@@ -34,6 +32,12 @@ class MadeFile:
         path.write_bytes(self._before + uuid4().hex[:16].encode() + self._after)
 
 
-async def _open_once(path: Path) -> None:
-    async with SqliteStore(f"sqlite:///{path}"):
+def make_store(store: TaskStore) -> None:
+    """Have a store make its tables; in a thread, for a loop may run where it is asked."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _open(store)).result()
+
+
+async def _open(store: TaskStore) -> None:
+    async with store:
         pass

@@ -6,9 +6,7 @@ its test is over, and the next test gets it: as the migrations made it, or not a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import uuid4
@@ -17,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from tapescope_adapters.postgres import PostgresStore
+from tests.support.made_files import make_store
 from tests.support.postgres_sessions import schema_of
 from tests.support.services import Postgres
 
@@ -134,10 +133,7 @@ class MadeSchemas:
 
     def _make(self) -> _Made:
         url = self._server.url()
-        with ThreadPoolExecutor(
-            1
-        ) as thread:  # it has no loop, whatever runs where one is asked for
-            thread.submit(asyncio.run, _open_once(url)).result()
+        make_store(PostgresStore(url))
         schema = schema_of(url)
         with psycopg.connect(self._server.dsn) as conn:
             written = [table for table, pages, _ in _read_tables(conn, schema) if pages]
@@ -164,11 +160,6 @@ class MadeSchemas:
                 conn.execute(_SETTINGS)
                 _delete_rows(conn, schema, made.rows)
                 return read_fingerprint(conn, schema) == made.fingerprint
-
-
-async def _open_once(url: str) -> None:
-    async with PostgresStore(url):
-        pass
 
 
 def _is_alone(conn: Connection) -> bool:
