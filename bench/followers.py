@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from tapescope import Reporter, TaskManager
+from tapescope.cli._environment import collect_garbage, collect_no_garbage, collect_no_program
 from tapescope.http.api import ApiLimits, ApiServer, make_app
 from tests.http.followers import AT_ONCE, Follower, tell
 from tests.support.services import running_postgres
@@ -48,6 +49,7 @@ async def serve(url: str, followers: int, tasks: int, ticks: int) -> str:
 
     app = make_app(manager, limits=ApiLimits(streams=followers))
     async with manager:
+        collect_no_program()  # as ``tapescope serve`` does
         server = ApiServer(app, "127.0.0.1", 0)
         server.listen()
         serving = asyncio.ensure_future(server.serve())
@@ -105,6 +107,8 @@ def main() -> None:
     if chosen.follow:
         asyncio.run(follow(chosen.follow, json.loads(sys.stdin.readline())))
         return
+    collect_no_garbage()
+    collect_garbage()
     print("sqlite")
     with tempfile.TemporaryDirectory(prefix="tapescope-bench-") as folder:
         measure(f"sqlite:///{Path(folder) / 'tasks.db'}", chosen.followers, chosen.ticks)
