@@ -387,6 +387,57 @@ async def test_a_tape_that_is_not_sound_is_said_to_be_so(sqlite_url: str) -> Non
     assert "the row says failed, the final succeeded" in said[2]
 
 
+async def test_an_audit_tells_of_each_rule(sqlite_url: str, tokens: TokenFile) -> None:
+    """Rules that hold are told, too, and those that were not looked at; who reads sees the sum."""
+    reader, narrow = make(tokens, "ann", "read"), make(tokens, "bob", "read:a")
+    admin = make(tokens, "boss", "admin")
+    async with browsing(sqlite_url, work=False) as bench:
+        _, key = await make_ended(bench.manager.store)
+    await run_round(sqlite_url, BREACHES[AuditRule.SEQUENCE_GAP][0].format(key=key))
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        await log_in(bench, reader)
+        before = (await bench.get("/")).words
+        await log_in(bench, admin)
+        assert (await bench.post("/audit")).status_code == 303
+        audit = (await bench.get("/audit")).words
+        assert (await bench.post("/audit", thorough="on")).status_code == 303
+        thorough = (await bench.get("/audit")).words
+        await log_in(bench, reader)
+        after = await bench.get("/")
+        await log_in(bench, narrow)
+        none = (await bench.get("/")).words
+
+    assert "tapes not audited by this server yet" in before
+    assert "sequence gap ✗ 1 violations Every tape is numbered" in audit
+    assert (audit.count("✓ holds"), audit.count("not looked at")) == (len(AuditRule) - 3, 2)
+    assert (thorough.count("✓ holds"), thorough.count("not looked at")) == (len(AuditRule) - 1, 0)
+    assert "TAPES NOT SOUND 1 tapes, 1 violations" in after.words
+    assert "/audit" not in after.find_all("a", "href")
+    assert "tapes not audited" not in none
+    assert "SOUND" not in none
+
+
+async def test_a_link_leads_to_one_event_however_long_its_tape(served_url: str) -> None:
+    """Each row has its own, in a page and in a stream; the page that it leads to has the row."""
+    async with browsing(served_url, work=False) as bench:
+        attempt, _ = await make_ended(bench.manager.store, logs=300)
+        path = f"/tasks/{attempt.task_id}"
+        page = await bench.get(path)
+        link = find_links(page)[-3]
+        led = await bench.get(link.partition("#")[0])
+        row = read_rows(await bench.client.get(f"{path}/live?after=299"))[0]
+
+    assert link == f"{path}?after=279#e-300"
+    assert led.find_all("li", "id")[0] == "e-280"
+    assert link.partition("#")[2] in led.find_all("li", "id")
+    assert f'href="{link}"' in row[1]
+
+
+def find_links(page: Seen) -> list[str]:
+    """The links to single events."""
+    return [href for href in page.find_all("a", "href") if "#e-" in href]
+
+
 async def test_rows_come_live_and_go_on_where_they_ended(served_url: str) -> None:
     """A frame is the row that a page has; who comes back gets what follows, to the final."""
     async with browsing(served_url) as bench:

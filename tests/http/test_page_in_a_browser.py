@@ -172,7 +172,13 @@ async def test_a_task_is_submitted_watched_cancelled_and_late(sqlite_url: str) -
         marks = await page.locator(".f-refused title").count()
         state = await texts(page, ".state .badge")
         row = await bench.manager.store.get(task_id)
+        link = page.locator("#rows > li:nth-child(1) a")
+        await page.goto(f"{server.url}{await link.get_attribute('href')}")
+        opened = page.locator(".event:target details[open]")
+        await reach(page, ".event:target")
+        linked = [await opened.count(), await page.locator(".event:target .seq").inner_text()]
 
+    assert linked == [1, "1"]
     assert still == "too stubborn"
     assert final == ["cancelled (user, too stubborn)"]
     assert all("refused: after terminal" in said and "after the final" in said for said in refused)

@@ -88,12 +88,14 @@ async def run_statement(url: str, statement: str) -> None:
         conn.execute(statement)
 
 
-async def make_ended(store: TaskStore, final: FinalEvent | None = None) -> tuple[Attempt, int]:
-    """A task of four events that ended, and two reports that came too late; with its key."""
+async def make_ended(
+    store: TaskStore, final: FinalEvent | None = None, logs: int = 2
+) -> tuple[Attempt, int]:
+    """A task of two events and its logs that ended, and two that came too late; with its key."""
     task, _ = await store.create(NewTask(new_task_id(), "x"))
     claim = await store.claim_if_pending(task, "me", 60)
     assert claim is not None
-    await store.append(claim.attempt, [NewEvent("log", n) for n in range(2)])
+    await store.append(claim.attempt, [NewEvent("log", n) for n in range(logs)])
     await store.finish_if_running(claim.attempt, final or FinalEvent.succeeded())
     await store.append(claim.attempt, [NewEvent("log", n) for n in range(2)])
     return claim.attempt, task.key

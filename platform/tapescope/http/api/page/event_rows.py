@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventRow", "LiveRows", "Progress", "find_progress", "make_rows"]
 
+_CONTEXT: Final = 20
+"""Events before the one that a link leads to."""
 _LEVELS: Final = {"error": "failed", "critical": "failed", "warning": "late", "warn": "late"}
 
 
@@ -46,6 +48,8 @@ class EventRow:
     """An event of a tape as a row."""
 
     seq: int
+    before: int
+    """After which seq a page begins that shows it: a link is for good, however long the tape."""
     type: str
     attempt: int
     at: str
@@ -79,6 +83,7 @@ def make_row(event: Event, created_us: int, most: int = PAYLOAD) -> EventRow:
     trace = "\n".join(explain_event(event))
     return EventRow(
         event.seq,
+        max(0, event.seq - _CONTEXT - 1),
         show_line(event.type, 64),
         event.attempt,
         format_time(event.ts_us),
@@ -121,12 +126,15 @@ def find_progress(events: list[Event]) -> Progress | None:
 class LiveRows(EventStream):
     """A tape as frames ``row``, whose data is the HTML of one event."""
 
-    def __init__(self, created_us: int) -> None:
+    def __init__(self, created_us: int, path: str) -> None:
+        """Of a task that was created then, and has its page at this path."""
         self._created_us = created_us
+        self._path = path
 
     def write(self, event: Event, batch: TapeBatch) -> bytes:
         """A frame with the event's row."""
-        row = make_fragment("_event.html", event=make_row(event, self._created_us), live=True)
+        made = make_row(event, self._created_us)
+        row = make_fragment("_event.html", event=made, task_path=self._path, live=True)
         lines = "".join(f"data: {line}\n" for line in row.splitlines())
         return f"id: {event.seq}\nevent: row\n{lines}\n".encode()
 

@@ -15,10 +15,11 @@ from starlette.responses import StreamingResponse
 
 from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
+from tapescope.http.api.page.audit_view import view_rules
 from tapescope.http.api.page.event_rows import LiveRows
 from tapescope.http.api.page.overview import Trend, draw_columns, read_overview, sum_ops
 from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_query
-from tapescope.http.api.page.rendering import now_us, render, static_file
+from tapescope.http.api.page.rendering import now_us, render, static_file, url_of
 from tapescope.http.api.page.schedule_view import view_schedules
 from tapescope.http.api.page.task_view import make_late_rows, read_task
 from tapescope.http.api.parsing import parse_seq, parse_time
@@ -248,7 +249,8 @@ async def follow_task(
     query = read_query(request, "after")
     task = await _get(state_of(request), caller, task_id)
     after = parse_seq(last_event_id or query.get("after", "0"))
-    return await open_stream(request, caller, task_id, after, LiveRows(task.created_us))
+    rows = LiveRows(task.created_us, url_of(request, f"/tasks/{quote(task_id, safe='')}"))
+    return await open_stream(request, caller, task_id, after, rows)
 
 
 @router.get("/tasks/{task_id}/tape.ndjson")
@@ -407,10 +409,12 @@ async def show_audit(request: Request) -> Response:
     await enter(request, Scope.ADMIN)
     read_query(request)
     state = state_of(request)
-    found: dict[str, list[Any]] = {}
     last = state.last_audit
-    for violation in () if last is None else last.report.violations:
-        found.setdefault(violation.rule.value, []).append(violation)
     return await render(
-        request, "audit.html", last=last, found=found, under_way=state.audits.locked(), most=_MOST
+        request,
+        "audit.html",
+        last=last,
+        rules=() if last is None else view_rules(last),
+        under_way=state.audits.locked(),
+        most=_MOST,
     )

@@ -179,7 +179,17 @@
     }
   });
 
+  // A link to one event opens it; else a tape is seen from its end.
+  function showEvent() {
+    const row = document.getElementById(location.hash.slice(1));
+    if (!row?.classList.contains("event")) return false;
+    one("details", row)?.setAttribute("open", "");
+    row.scrollIntoView({ block: "center" });
+    return true;
+  }
+  window.addEventListener("hashchange", showEvent);
+
   const rows = one("#rows");
-  if (rows) rows.scrollTop = rows.scrollHeight;
+  if (!showEvent() && rows) rows.scrollTop = rows.scrollHeight;
   if (rows?.dataset.follow) follow(rows);
 })();
