@@ -30,6 +30,8 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks"): Scope.READ,
     ("POST", "/v1/tasks"): Scope.SUBMIT,
     ("POST", "/v1/tasks:batch"): Scope.SUBMIT,
+    ("POST", "/v1/tasks:cancel"): Scope.CANCEL,
+    ("POST", "/v1/tasks:retry"): Scope.SUBMIT,
     ("GET", "/v1/tasks/{task_id}"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/result"): Scope.READ,
     ("POST", "/v1/tasks/{task_id}/cancel"): Scope.CANCEL,
@@ -168,6 +170,8 @@ OF_A_TAG: dict[tuple[str, str], tuple[int, int]] = {
     ("GET", "/v1/tasks"): (200, 403),
     ("POST", "/v1/tasks"): (201, 403),
     ("POST", "/v1/tasks:batch"): (200, 200),  # each of it is judged on its own
+    ("POST", "/v1/tasks:cancel"): (200, 403),
+    ("POST", "/v1/tasks:retry"): (200, 403),
     ("GET", "/v1/tasks/{task_id}"): (200, 404),
     ("GET", "/v1/tasks/{task_id}/result"): (200, 404),
     ("POST", "/v1/tasks/{task_id}/cancel"): (200, 404),
@@ -224,6 +228,8 @@ async def test_a_token_of_a_tag_at_every_route(sqlite_url: str, tokens: TokenFil
                     body = {
                         "/v1/tasks": {"op": "x", "tags": [tag]},
                         "/v1/tasks:batch": {"tasks": [{"op": "x", "tags": [tag]}]},
+                        "/v1/tasks:cancel": {"tag": tag},
+                        "/v1/tasks:retry": {"tag": tag, "status": "cancelled"},
                         "/v1/tasks/{task_id}/messages": {"body": 1},
                     }.get(path)
                     given: dict[str, Any] = (

@@ -30,6 +30,7 @@ from tapescope import (
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.page.payloads import PAYLOAD
+from tapescope.http.api.search import LOOKED
 from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
@@ -260,6 +261,56 @@ async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) ->
     assert none.find_all("tr", "id") == []
     assert "statu" in misspelt.words
     assert "fine" in bad.words
+
+
+async def test_a_text_is_looked_for_a_part_of_the_list_at_a_time(served_url: str) -> None:
+    """In params, keys, tags and the words of a cancel; the pages of it have each task once."""
+    async with browsing(served_url, work=False) as bench:
+        store = bench.manager.store
+        made = [
+            NewTask(new_task_id(), "a", {"folder": "Größe"}),
+            NewTask(new_task_id(), "b", idempotency_key="order-GRÖSSE"),
+            NewTask(new_task_id(), "b", unique_key="größe"),
+            NewTask(new_task_id(), "c"),
+            NewTask(new_task_id(), "c", {"n": 1}),
+        ]
+        await asyncio.gather(*map(store.create, made))
+        ids = [one.task_id for one in made]
+        await store.request_cancel(ids[3], message="the größe is wrong")
+        pages = [await bench.client.get("/v1/tasks", params={"text": "GRÖßE", "limit": 2})]
+        cursor = pages[0].json()["next"]
+        query = {"text": "GRÖßE", "limit": 2, "cursor": cursor}
+        pages.append(await bench.client.get("/v1/tasks", params=query))
+        shown = await bench.get("/tasks?text=gr%C3%B6ssE&op=a")
+        none = await bench.get("/tasks?text=nowhere")
+        bad = await bench.client.get("/v1/tasks?text=%20")
+        traced = await bench.client.get(f"/tasks?trace={'AB' * 16}")
+        wrong = await bench.get("/tasks?trace=abc", 422)
+
+    found = [[task["task_id"] for task in page.json()["tasks"]] for page in pages]
+    assert found == [ids[3:1:-1], ids[1::-1]]
+    assert pages[1].json()["next"] is None
+    assert shown.find_all("tr", "id") == [f"t-{ids[0]}"]
+    assert "No task is like that." in none.words
+    assert bad.status_code == 422
+    assert traced.headers["location"] == f"/trace/{'ab' * 16}"
+    assert "abc" in wrong.words
+
+
+async def test_no_page_of_a_search_looks_at_all_tasks(sqlite_url: str) -> None:
+    """It ends, says so, and leads on: what is old is found some pages later."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        many = [NewTask(new_task_id(), "a", {"n": n}) for n in range(LOOKED + 100)]
+        await asyncio.gather(*map(store.create, many))
+        first = await bench.get('/tasks?text="n": 7}')
+        path = next(had["href"] or "" for _, had in first.tags if had.get("rel") == "next")
+        second = await bench.get(path)
+
+    assert first.find_all("tr", "id") == []
+    assert "None among those that were looked at; older ones may be there." in first.words
+    assert f"of {LOOKED:,} tasks a page" in first.words
+    assert second.find_all("tr", "id") == [f"t-{many[7].task_id}"]
 
 
 async def test_a_task_shows_its_tags_its_parent_and_its_children(

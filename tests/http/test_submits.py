@@ -4,9 +4,8 @@ again."""
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from tapescope.testing import until
 from tapescope_telemetry.names import SERVER_REFUSED
 from tests.http.client import asking, problem_of, serving
 from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.holding import held
 
 
 async def _work(report: Reporter) -> None:
@@ -34,15 +34,6 @@ async def open_app(url: str, most: int, **settings: Any) -> AsyncGenerator[FastA
     manager.op("work")(_work)
     async with manager:
         yield make_app(manager, limits=ApiLimits(submits=most))
-
-
-@contextmanager
-def held(url: str) -> Generator[None]:
-    """Have nobody write to a SQLite store inside: submits wait."""
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        yield
-        holder.execute("ROLLBACK")
 
 
 async def test_one_submit_too_many_is_told_when_to_ask_again(

@@ -18,6 +18,7 @@ _SERVER: Final = f"{_HTTP}/api/server.py"
 _TOKENS: Final = f"{_HTTP}/tokens.py"
 _CALLERS: Final = f"{_HTTP}/access.py"
 _COOKIES: Final = f"{_HTTP}/cookies.py"
+_SEARCH: Final = f"{_HTTP}/api/search.py"
 _PAGE: Final = f"{_HTTP}/api/page"
 
 _ACCESS: Final = "tests/http/test_access.py"
@@ -27,6 +28,7 @@ _OF_STOPS: Final = "tests/http/test_stops.py"
 _SUBMITS: Final = "tests/http/test_submits.py"
 _METERED: Final = "tests/http/test_server_metrics.py"
 _BATCH: Final = "tests/http/test_batch.py"
+_MANY: Final = "tests/http/test_many.py"
 _PAGES: Final = "tests/http/test_page.py"
 _COOKIE: Final = f"{_PAGES}::test_a_cookie_stands_for_a_token_and_is_none"
 _COOKIE_ENDS: Final = f"{_PAGES}::test_a_cookie_ends_and_a_key_that_others_know_seals_none"
@@ -141,12 +143,57 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.list_of_tag",
         "A token for tags lists one of them, and no more",
         Edit(
-            _ROUTES,
-            "    if not caller.may(Scope.READ, op, () if tag is None else (tag,)):\n"
-            "        named =",
-            "    if caller.find_ops(Scope.READ):\n        named =",
+            _ACTS,
+            "    if caller.may(scope, op, () if tag is None else (tag,)):\n        return\n",
+            "    if not caller.find_ops(scope):\n        return\n",
         ),
         _OF_A_TAG,
+    ),
+    row(
+        "http.choose_named",
+        "A token for an op cancels and retries many of that op, and no others",
+        Edit(_ROUTES, "    need_named(caller, scope, body.op, body.tag)\n", ""),
+        f"{_MANY}::test_a_token_reaches_what_it_is_for",
+    ),
+    row(
+        "http.choose_condition",
+        "A cancel of many without a condition is none of all",
+        Edit(
+            _ROUTES,
+            "if body.status is None and not body.model_fields_set",
+            "if False and not body.model_fields_set",
+        ),
+        f"{_MANY}::test_what_chooses_nothing_is_refused",
+    ),
+    row(
+        "http.choose_bounded",
+        "An act on many has so many at most",
+        Edit(_ROUTES, "if body.limit > state.limits.batch:", "if False:"),
+        f"{_MANY}::test_what_chooses_nothing_is_refused",
+    ),
+    row(
+        "http.choose_between",
+        "What is between two pages is left out of no act on many",
+        Edit(_SEARCH, " if task.task_id >= reached}", "}"),
+        f"{_MANY}::test_pages_of_two_lists_are_one",
+    ),
+    row(
+        "http.retry_many_once",
+        "A retry of many that is asked for again makes each once",
+        Edit(_ACTS, 'None if key is None else f"{key}/{task_id}"', "None"),
+        f"{_MANY}::test_all_that_failed_are_submitted_again_once",
+    ),
+    row(
+        "http.retry_many_waits",
+        "Each task of a retry of many waits among the submits",
+        Edit(_ACTS, "submits.waits(tasks=len(tasks))", "submits.waits()"),
+        f"{_MANY}::test_too_many_retries_wait_for_none",
+    ),
+    row(
+        "http.search_bounded",
+        "A page of a search looks at so many tasks, and no more",
+        Edit(_SEARCH, "before is None or looked <= 0 or", "before is None or"),
+        f"{_PAGES}::test_no_page_of_a_search_looks_at_all_tasks",
     ),
     row(
         "http.told_by_op",

@@ -6,8 +6,9 @@ A body is read only once it is known who sends it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
@@ -30,6 +31,7 @@ from tapescope.http.api.schedule_acts import (
     see_schedule,
     trigger_schedule,
 )
+from tapescope.http.api.search import LOOKED, find_text, merge_pages
 from tapescope.http.api.state import WAITED, acting, state_of
 from tapescope.http.api.stop_acts import (
     drain_worker,
@@ -41,10 +43,12 @@ from tapescope.http.api.stop_acts import (
 )
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import (
+    cancel_chosen,
     cancel_task,
-    name_scopes,
+    need_named,
     need_ops,
     reach,
+    retry_chosen,
     retry_task,
     send_message,
     submit_task,
@@ -69,7 +73,7 @@ from tapescope.model.json_shapes import (
     traced_shape,
     workers_shape,
 )
-from tapescope.model.tasks import TaskStatus
+from tapescope.model.tasks import TaskPage, TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
 from tapescope.store.validation import check_trace_id
 
@@ -268,18 +272,25 @@ async def list_tasks(
     parent: Annotated[
         str | None, Query(description="Submitted by the runner of this task.")
     ] = None,
+    text: Annotated[
+        str | None,
+        Query(
+            description="With this text, in whatever case, in its op, owner, keys, tags, params, "
+            f"error code, or the words of its cancel. A page looks through {LOOKED:,} tasks: it "
+            "may have none, and yet a 'next'."
+        ),
+    ] = None,
     since: Annotated[Time, Query(description="Created then or later.")] = None,
     until: Annotated[Time, Query(description="Created before then.")] = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
     """List tasks, newest first. A token for some ops or tags must name one of them."""
-    if not caller.may(Scope.READ, op, () if tag is None else (tag,)):
-        named = name_scopes(caller, Scope.READ)
-        kinds = "an op or a tag" if caller.find_tags(Scope.READ) else "an op"
-        raise Refused(403, "Forbidden", f"Name {kinds} that the token is for: {named}.")
+    need_named(caller, Scope.READ, op, tag)
+    store = state_of(request).manager.store
     with _cursor_of(cursor, "before"):
-        page = await state_of(request).manager.store.list(
+        read = partial(
+            store.list,
             status=status,
             op=op,
             owner=owner,
@@ -288,10 +299,14 @@ async def list_tasks(
             parent_id=parent,
             since=parse_time("since", since),
             until=parse_time("until", until),
-            limit=_page(request, limit),
-            before=cursor,
         )
-    store = state_of(request).manager.store
+        most = _page(request, limit)
+        if text is None:
+            page = await read(limit=most, before=cursor)
+        else:
+            page = await find_text(
+                lambda before, many: read(limit=many, before=before), text, cursor, most
+            )
     lost = find_lost(store, page.tasks, store.clock.now())
     tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in page.tasks]
     return _json(list_shape(page) | {"tasks": tasks})
@@ -374,6 +389,110 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
         for one, handle in zip(body.tasks, made, strict=True)
     ]
     return _json({"tasks": shapes})
+
+
+@router.post(
+    "/tasks:cancel",
+    response_model=schemas.CancelledMany,
+    responses=_problems(*_BODY),
+    openapi_extra=_takes(schemas.CancelManyBody, required=True),
+    tags=["tasks"],
+)
+async def cancel_many(request: Request, caller: Canceller) -> Response:
+    """Request the cancel of all tasks that meet some conditions: a page of them, newest first.
+
+    The answer has what became of each. Ask again with its `next` as `cursor` until that is null. A
+    token for some ops or tags must name one of them.
+    """
+    body = await _read_body(request, schemas.CancelManyBody, required=True)
+    if body.status is None and not body.model_fields_set - {"message", "limit", "cursor"}:
+        raise BadSetting("the body", "{}", "a condition, such as op, tag, status or since")
+    page = await _choose(
+        request,
+        caller,
+        Scope.CANCEL,
+        body,
+        [TaskStatus(body.status)] if body.status else [TaskStatus.PENDING, TaskStatus.RUNNING],
+    )
+    told = await cancel_chosen(request, caller, page.tasks, body.message)
+    shapes = [
+        {"task_id": task.task_id, "state": None, "problem": describe(became)[0]}
+        if isinstance(became, Exception)
+        else {"task_id": task.task_id, "state": became.state.value, "problem": None}
+        for task, became in zip(page.tasks, told, strict=True)
+    ]
+    return _json({"tasks": shapes, "next": page.next})
+
+
+@router.post(
+    "/tasks:retry",
+    response_model=schemas.RetriedMany,
+    responses=_problems(429, *_BODY),
+    openapi_extra=_takes(schemas.RetryManyBody, required=True),
+    tags=["tasks"],
+)
+async def retry_many(
+    request: Request,
+    caller: Submitter,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Each new task has it, and the old one's id, as its key: it is once."),
+    ] = None,
+) -> Response:
+    """Submit all ended tasks again that meet some conditions: a page of them, newest first.
+
+    The answer has what became of each. Ask again with its `next` as `cursor` until that is null. A
+    token for some ops or tags must name one of them.
+    """
+    body = await _read_body(request, schemas.RetryManyBody, required=True)
+    page = await _choose(request, caller, Scope.SUBMIT, body, [TaskStatus(body.status)])
+    told = await retry_chosen(request, caller, page.tasks, idempotency_key)
+    shapes = [
+        {"task_id": task.task_id, "new_task_id": None, "created": False, "found_by": None}
+        | {"problem": describe(became)[0]}
+        if isinstance(became, Exception)
+        else {
+            "task_id": task.task_id,
+            "new_task_id": became.task_id,
+            "created": bool(became.created),
+            "found_by": became.found_by,
+            "problem": None,
+        }
+        for task, became in zip(page.tasks, told, strict=True)
+    ]
+    return _json({"tasks": shapes, "next": page.next})
+
+
+async def _choose(
+    request: Request,
+    caller: Caller,
+    scope: Scope,
+    body: schemas.CancelManyBody | schemas.RetryManyBody,
+    statuses: Sequence[TaskStatus],
+) -> TaskPage:
+    """A page of the tasks of these statuses that meet the conditions. Raises ``Refused``."""
+    need_named(caller, scope, body.op, body.tag)
+    state = state_of(request)
+    if body.limit > state.limits.batch:
+        raise BadSetting("limit", body.limit, f"at most {state.limits.batch:,} on this server")
+    with _cursor_of(body.cursor, "before"):
+        pages = [
+            await state.manager.store.list(
+                status=status,
+                op=body.op,
+                owner=body.owner,
+                idempotency_key=body.key,
+                tag=body.tag,
+                parent_id=body.parent,
+                since=parse_time("since", body.since),
+                until=parse_time("until", body.until),
+                limit=body.limit,
+                before=body.cursor,
+                params=False,
+            )
+            for status in statuses
+        ]
+    return merge_pages(pages, body.limit)
 
 
 def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:

@@ -16,7 +16,9 @@ __all__ = [
     "Audit",
     "AuditBody",
     "CancelBody",
+    "CancelManyBody",
     "Cancelled",
+    "CancelledMany",
     "Drained",
     "Drops",
     "Event",
@@ -28,6 +30,8 @@ __all__ = [
     "Problem",
     "Result",
     "Resumed",
+    "RetriedMany",
+    "RetryManyBody",
     "ScheduleAdded",
     "ScheduleBody",
     "ScheduleRow",
@@ -217,18 +221,59 @@ class SubmittedMany(_Shape):
     tasks: list[SubmittedOne]
 
 
+_CancelState = Annotated[
+    str,
+    Field(
+        description="'cancelled': it was pending, and has ended. 'recorded': it runs, and will "
+        "be stopped. 'already_recorded': an earlier request stays. 'terminal': it had ended.",
+        examples=["recorded"],
+    ),
+]
+_Next = Annotated[
+    str | None, Field(description="The 'cursor' of the next request; null when all were met.")
+]
+_Why = Annotated[Problem | None, Field(description="Why it was refused; else null.")]
+
+
+class CancelledOne(_Shape):
+    """What became of one of many."""
+
+    task_id: TaskId
+    state: Annotated[_CancelState | None, Field(description="Null where it was refused.")]
+    problem: _Why
+
+
+class CancelledMany(_Shape):
+    """What became of each, newest first."""
+
+    tasks: list[CancelledOne]
+    next: _Next
+
+
+class RetriedOne(_Shape):
+    """What became of one of many."""
+
+    task_id: TaskId
+    new_task_id: Annotated[
+        str | None, Field(description="The new task; null where it was refused.", examples=[_ID])
+    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
+    problem: _Why
+
+
+class RetriedMany(_Shape):
+    """What became of each, newest first."""
+
+    tasks: list[RetriedOne]
+    next: _Next
+
+
 class Cancelled(_Shape):
     """What became of a request to cancel."""
 
     task_id: TaskId
-    state: Annotated[
-        str,
-        Field(
-            description="'cancelled': it was pending, and has ended. 'recorded': it runs, and will "
-            "be stopped. 'already_recorded': an earlier request stays. 'terminal': it had ended.",
-            examples=["recorded"],
-        ),
-    ]
+    state: _CancelState
     request: Annotated[
         CancelRequest | None, Field(description="The request that is on record: the first one.")
     ]
@@ -661,6 +706,35 @@ class CancelBody(_Body):
     """Why the task is cancelled, in your own words."""
 
     message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
+
+
+class _ChosenBody(_Body):
+    """Which tasks: those that meet every condition that is given; one at least."""
+
+    op: Annotated[str | None, Field(examples=["resize"])] = None
+    owner: str | None = None
+    key: Annotated[str | None, Field(description="The idempotency key.")] = None
+    tag: str | None = None
+    parent: str | None = None
+    since: Annotated[str | None, Field(description="Created then or later.")] = None
+    until: Annotated[str | None, Field(description="Created before then.")] = None
+    limit: Annotated[int, Field(ge=1, description="The most tasks of this request.")] = 100
+    cursor: Annotated[str | None, Field(description="The 'next' of another answer.")] = None
+
+
+class CancelManyBody(_ChosenBody):
+    """Tasks to cancel, chosen by what they have in common."""
+
+    status: Annotated[
+        Literal["pending", "running"] | None, Field(description="Both, where none is named.")
+    ] = None
+    message: Annotated[str, Field(examples=["the relay is down, INC-42"])] = ""
+
+
+class RetryManyBody(_ChosenBody):
+    """Ended tasks to submit again, chosen by what they have in common."""
+
+    status: Annotated[Literal["failed", "cancelled", "succeeded"], Field(examples=["failed"])]
 
 
 class StopBody(_Body):

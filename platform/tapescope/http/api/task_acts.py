@@ -6,10 +6,10 @@ Here alone it is asked who may, and told in the log of acts what was done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tapescope.errors import (
     IdempotencyConflict,
@@ -32,19 +32,25 @@ if TYPE_CHECKING:
     from tapescope.http.api.schemas import SubmitOne
     from tapescope.manager import TaskHandle
     from tapescope.model.messages import Sent
+    from tapescope.model.tasks import Task
     from tapescope.store.flush import CancelAnswer
 
 __all__ = [
+    "cancel_chosen",
     "cancel_task",
     "keep_hidden",
     "name_scopes",
+    "need_named",
     "need_ops",
     "reach",
+    "retry_chosen",
     "retry_task",
     "send_message",
     "submit_task",
     "submit_tasks",
 ]
+
+T = TypeVar("T")
 
 
 async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
@@ -189,17 +195,20 @@ async def submit_tasks(
     """
     try:
         with state_of(request).submits.waits(len(tasks)):
-            made = await asyncio.gather(
-                *(_submit_one(request, caller, one) for one in tasks), return_exceptions=True
-            )
+            return await _do_each(_submit_one(request, caller, one) for one in tasks)
     except Refused:
         with acting(request, caller, "submit", f"of {len(tasks):,} tasks"):
             raise
-    answers: list[TaskHandle | Exception] = []
-    for one in made:
+
+
+async def _do_each(acts: Iterable[Coroutine[Any, Any, T]]) -> list[T | Exception]:
+    """What became of each, all at once: its answer, or why it was refused. Raises what is not the
+    fault of one of them, once all have ended."""
+    answers: list[T | Exception] = []
+    for one in await asyncio.gather(*acts, return_exceptions=True):
         if isinstance(one, BaseException) and not _is_of_caller(one):
             raise one
-        answers.append(cast("TaskHandle | Exception", one))
+        answers.append(cast("T | Exception", one))
     return answers
 
 
@@ -270,16 +279,69 @@ async def send_message(
 
 
 async def retry_task(
-    request: Request, caller: Caller, task_id: str, idempotency_key: str | None = None
+    request: Request,
+    caller: Caller,
+    task_id: str,
+    idempotency_key: str | None = None,
+    *,
+    waits: bool = False,
 ) -> tuple[TaskHandle, str]:
-    """Submit an ended task again; gives the new one and its op. Raises what ``reach`` raises, and
-    what ``TaskManager.resubmit`` raises."""
+    """Submit an ended task again; gives the new one and its op. ``waits``: it has its place among
+    the submits that wait. Raises what ``reach`` raises, and what ``TaskManager.resubmit`` raises.
+    """
     with acting(request, caller, "retry", f"of task {task_id}") as became:
         await reach(request, caller, Scope.SUBMIT, task_id)
         manager = state_of(request).manager
         op = (await manager.handle(task_id).status()).op
-        with state_of(request).submits.waits():
+        with nullcontext() if waits else state_of(request).submits.waits():
             again = manager.resubmit(task_id, idempotency_key=idempotency_key)
             handle = await keep_hidden(request, caller, op, again)
         became.append(_tell_made(handle))
     return handle, op
+
+
+# --- those of a list ------------------------------------------------------------------------------
+
+
+def need_named(caller: Caller, scope: Scope, op: str | None, tag: str | None) -> None:
+    """See to it that what is chosen by an op and a tag is what the caller has the scope for.
+
+    Raises ``Refused``.
+    """
+    if caller.may(scope, op, () if tag is None else (tag,)):
+        return
+    kinds = "an op or a tag" if caller.find_tags(scope) else "an op"
+    named = name_scopes(caller, scope)
+    raise Refused(403, "Forbidden", f"Name {kinds} that the token is for: {named}.")
+
+
+async def cancel_chosen(
+    request: Request, caller: Caller, tasks: Sequence[Task], message: str
+) -> list[CancelAnswer | Exception]:
+    """Request the cancel of each: what became of it, or why it was refused. Raises what is not the
+    fault of one of them, such as ``StoreUnavailable``; some may have been cancelled then."""
+
+    async def cancel(task_id: str) -> CancelAnswer:
+        answer, _ = await cancel_task(request, caller, task_id, message)
+        return answer
+
+    return await _do_each(cancel(task.task_id) for task in tasks)
+
+
+async def retry_chosen(
+    request: Request, caller: Caller, tasks: Sequence[Task], key: str | None
+) -> list[TaskHandle | Exception]:
+    """Submit each again, with ``key`` and its own id as the key of the new task: the handle, or why
+    it was refused. Raises as ``submit_tasks`` does."""
+
+    async def retry(task_id: str) -> TaskHandle:
+        of_it = None if key is None else f"{key}/{task_id}"
+        handle, _ = await retry_task(request, caller, task_id, of_it, waits=True)
+        return handle
+
+    try:
+        with state_of(request).submits.waits(tasks=len(tasks)):
+            return await _do_each(retry(task.task_id) for task in tasks)
+    except Refused:
+        with acting(request, caller, "retry", f"of {len(tasks):,} tasks"):
+            raise

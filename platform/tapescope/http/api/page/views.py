@@ -26,12 +26,13 @@ from tapescope.http.api.parsing import parse_seq, parse_time
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.routes import open_stream
 from tapescope.http.api.schedule_acts import list_visible
+from tapescope.http.api.search import LOOKED, find_text
 from tapescope.http.api.state import AT_READERS_PACE, ApiState, state_of
 from tapescope.http.api.task_acts import reach
 from tapescope.manager.lost_tasks import find_lost, status_of
 from tapescope.model.backlog import OpBacklog
 from tapescope.model.json_shapes import drop_shape, event_shape
-from tapescope.model.tasks import Task, TaskStatus, is_op
+from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
 from tapescope.model.times import moment
 from tapescope.store.short_ids import find_ids
 from tapescope.store.validation import check_choice, check_op, check_trace_id
@@ -110,31 +111,19 @@ async def show_overview(request: Request) -> Response:
 
 _CHILDREN: Final = 20
 """Children of a task that its page lists."""
-_FILTERS: Final = ("status", "op", "owner", "key", "tag", "parent", "since", "until")
+_FILTERS: Final = ("status", "op", "text", "owner", "key", "tag", "parent", "since", "until")
 
 
 @router.get("/tasks")
 async def show_tasks(request: Request) -> Response:
     """Tasks, newest first, as the filters in the URL have them."""
     caller = await enter(request)
-    query = read_query(request, *_FILTERS, "limit", "cursor", "did", "done", "refused")
+    query = read_query(request, *_FILTERS, "trace", "limit", "cursor", "did", "done", "refused")
+    if "trace" in query:
+        return go_to(request, f"/trace/{quote(check_trace_id(query['trace'].lower()), safe='')}")
     state = state_of(request)
     _narrow(caller, query)
-    status = query.get("status")
-    limit = _parse_whole("limit", query.get("limit")) or _PAGE
-    page = await state.manager.store.list(
-        status=None if status is None else check_choice("status", TaskStatus, status),
-        op=query.get("op"),
-        owner=query.get("owner"),
-        idempotency_key=query.get("key"),
-        tag=query.get("tag"),
-        parent_id=query.get("parent"),
-        since=_parse_when("since", query.get("since")),
-        until=_parse_when("until", query.get("until")),
-        limit=min(limit, _MOST),
-        before=query.get("cursor"),
-        params=False,
-    )
+    page = await _read_tasks(state, query)
     backlog = await state.manager.store.backlog.read()
     visible = [one for one in backlog.ops if caller.may(Scope.READ, one.op)]
     counted = [one for one in visible if query.get("op") in (None, one.op)]
@@ -152,13 +141,35 @@ async def show_tasks(request: Request) -> Response:
         filtered=bool(chosen),
         every_status=list(TaskStatus),
         spans=list(_SPANS),
-        live="cursor" not in query,
+        live=not {"cursor", "text"} & set(query),  # what is looked for takes a look at each
+        looked=LOOKED,
         here="/tasks" + (f"?{urlencode(chosen)}" if chosen else ""),
         link=partial(_link, chosen),
         did=query.get("did"),
         done=_parse_whole("done", query.get("done")) or 0,
         refused=_parse_whole("refused", query.get("refused")) or 0,
     )
+
+
+async def _read_tasks(state: ApiState, query: Mapping[str, str]) -> TaskPage:
+    """The page of the list that the query asks for. Raises ``BadSetting``."""
+    status, text = query.get("status"), query.get("text")
+    read = partial(
+        state.manager.store.list,
+        status=None if status is None else check_choice("status", TaskStatus, status),
+        op=query.get("op"),
+        owner=query.get("owner"),
+        idempotency_key=query.get("key"),
+        tag=query.get("tag"),
+        parent_id=query.get("parent"),
+        since=_parse_when("since", query.get("since")),
+        until=_parse_when("until", query.get("until")),
+    )
+    limit = min(_parse_whole("limit", query.get("limit")) or _PAGE, _MOST)
+    before = query.get("cursor")
+    if text is None:
+        return await read(limit=limit, before=before, params=False)
+    return await find_text(lambda at, many: read(limit=many, before=at), text, before, limit)
 
 
 def _narrow(caller: Caller, query: dict[str, str]) -> None:
