@@ -122,14 +122,14 @@ REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     (CANCEL, {}, "BadSetting"),
     (CANCEL, {"message": "all of them?", "limit": 5}, "BadSetting"),
     (CANCEL, {"status": "failed"}, "BadBody"),
-    (CANCEL, {"op": "a", "limit": 4}, "BadSetting"),
+    (CANCEL, {"op": "a", "limit": 201}, "BadSetting"),
     (CANCEL, {"op": "a", "limit": 0}, "BadBody"),
     (CANCEL, {"op": "a", "cursor": "x"}, "BadSetting"),
     (CANCEL, {"op": "a", "since": "yesterday"}, "BadSetting"),
     (CANCEL, {"opp": "a"}, "BadBody"),
     (RETRY, {"op": "a"}, "BadBody"),
     (RETRY, {"status": "running"}, "BadBody"),
-    (RETRY, {"status": "failed", "limit": 4}, "BadSetting"),
+    (RETRY, {"status": "failed", "limit": 201}, "BadSetting"),
 )
 
 
@@ -137,7 +137,7 @@ async def test_what_chooses_nothing_is_refused(sqlite_url: str) -> None:
     """No condition at all is not all tasks: nothing is done."""
     async with make_manager(sqlite_url) as manager:
         ids = await make_tasks(manager, a=1)
-        async with asking(make_app(manager, limits=ApiLimits(batch=3))) as client:
+        async with asking(make_app(manager, limits=ApiLimits(batch=200))) as client:
             answers = [(await client.post(path, json=body)) for path, body, _ in REFUSED]
         left = await manager.store.get(ids[0])
 
