@@ -1,10 +1,8 @@
-"""The parts of pages that are reckoned: the trend of the last hour, and the picture of a life."""
+"""The picture of a life, as the page of a task has it."""
 
 from __future__ import annotations
 
-from tapescope.http.api.page.overview import Trend, draw_columns
 from tapescope.http.api.page.timeline import draw_timeline
-from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     FINAL,
@@ -18,36 +16,6 @@ from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 TASK_ID = "0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"
-
-
-def read(at_us: int, succeeded: int, failed: int = 0) -> Backlog:
-    """A reading of a store with one op."""
-    return Backlog(at_us, 0.0, (OpBacklog("x", succeeded=succeeded, failed=failed),))
-
-
-def test_a_trend_is_the_difference_of_two_readings() -> None:
-    """What ended before the first is not in it; minutes without a reading have even shares."""
-    trend = Trend()
-    now = 100 * MINUTE
-    for backlog in (
-        read(now - 70 * MINUTE, 500),
-        read(now - 69 * MINUTE, 600),
-        read(now - 5 * MINUTE, 600),
-        read(now - 2 * MINUTE, 607, 1),
-        read(now, 610, 1),
-        read(now, 611, 1),  # of the same moment: nothing new
-    ):
-        trend.note(backlog)
-    counts = trend.count(now, ["x"])
-    columns, most = draw_columns(counts)
-
-    assert sum(one[0] for one in counts) == 10
-    assert [one[0] for one in counts[-6:]] == [2, 2, 2, 2, 1, 1]
-    assert sum(one[1] for one in counts) == 1
-    assert most == 3
-    assert trend.count(now, ["y"]) == [(0, 0, 0)] * 60
-    for column in columns:
-        assert sum(height for _, _, height in column.heights) <= 100
 
 
 def make_task(status: TaskStatus, created_us: int, finished_us: int | None, **more: object) -> Task:

@@ -19,7 +19,6 @@ from tapescope.http.access import Scope
 from tapescope.http.api import page
 from tapescope.http.api.guard import Guard
 from tapescope.http.api.limits import ApiLimits
-from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
@@ -82,7 +81,6 @@ def make_app(
     app.state.tapescope = state
     app.add_middleware(cast("Any", Guard), state=state)
     app.include_router(router)
-    app.state.tapescope_trend = Trend()
     for pages in page.routers:
         app.include_router(pages)
     _add_health(app, state, HealthApp(manager.check_health, metrics))

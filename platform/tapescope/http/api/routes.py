@@ -1066,13 +1066,21 @@ async def get_stats(
 ) -> Response:
     """What waits and what runs, by op: the same numbers from every process of the store.
 
-    It takes a token for an op.
+    Rates are those of the last minutes, as far as this server has seen them. It takes a token for
+    an op.
     """
     need_ops(caller)
-    store = state_of(request).manager.store
-    shape = backlog_shape(await store.backlog.read(max_age=max_age))
-    shape["ops"] = [one for one in shape["ops"] if caller.may(Scope.READ, one["op"])]
-    return _json(shape)
+    state = state_of(request)
+    backlog = await state.manager.store.backlog.read(max_age=max_age)
+    state.trend.note(backlog)
+    rates = state.trend.find_rates()
+    shape = backlog_shape(backlog)
+    ops = [
+        one | {"rates": None if rates is None else rates.shape(one["op"])}
+        for one in shape["ops"]
+        if caller.may(Scope.READ, one["op"])
+    ]
+    return _json(shape | {"rates_over": None if rates is None else rates.over, "ops": ops})
 
 
 @router.get(

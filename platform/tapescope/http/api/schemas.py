@@ -484,6 +484,14 @@ class Undrained(_Shape):
     owner: Owner
 
 
+class EndRates(_Shape):
+    """Tasks a second that ended."""
+
+    succeeded: float
+    failed: float
+    cancelled: float
+
+
 class OpStats(_Shape):
     """The tasks of one op; ages in seconds."""
 
@@ -508,6 +516,9 @@ class OpStats(_Shape):
     gone: int
     submitted: int
     paused: Pause | None
+    rates: Annotated[
+        EndRates | None, Field(description="Over 'rates_over'; null before there are two readings.")
+    ]
 
 
 class Stats(_Shape):
@@ -515,6 +526,10 @@ class Stats(_Shape):
 
     made_at: Time
     age: float
+    rates_over: Annotated[
+        float | None,
+        Field(description="Seconds between the two readings of this server that rates are of."),
+    ]
     ops: list[OpStats]
 
 

@@ -173,7 +173,13 @@ class ApiServer:
     async def serve(self) -> None:
         """Answer until ``drain``; returns when the last answer is sent."""
         assert self._socket is not None, "listen() comes first"
-        await self._server.serve([self._socket])
+        state = cast("ApiState", self._app.state.tapescope)
+        reading = asyncio.ensure_future(state.trend.keep(state.manager.store))
+        try:
+            await self._server.serve([self._socket])
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
 
     def drain(self) -> None:
         """Take no more requests, and end the streams with a frame that says so."""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.origins import is_same_origin
 from tapescope.http.api.problems import Refused
+from tapescope.http.api.trend import Trend
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.model.audit import AUDIT_GRACE
 from tapescope_telemetry.logger import Logger
@@ -120,6 +121,7 @@ class ApiState:
         trace_url: str | None = None,
     ) -> None:
         self.manager = manager
+        self.trend = Trend()
         self.trace_url = trace_url
         """Where a tool for traces shows one, as a template."""
         self.limits = limits

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
@@ -29,7 +27,6 @@ __all__ = [
     "Need",
     "Overview",
     "Sums",
-    "Trend",
     "draw_columns",
     "read_overview",
     "sum_ops",
@@ -44,10 +41,6 @@ _NAMED: Final = 3
 """Schedules that are overdue and named."""
 _OVERDUE: Final = 1.5
 """A run of so many times its timeout is one that something holds up."""
-_COLUMNS: Final = 60
-"""Columns of the chart: one for each minute."""
-_MINUTE: Final = 60_000_000
-"""In microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,59 +105,6 @@ class Column:
     """(status, from the top, height) of each part."""
 
 
-class Trend:
-    """How many tasks ended in each minute of the last hour, as far as this server has seen.
-
-    A store keeps how many ever ended. The difference of two readings is exact, whoever ran the
-    tasks; what ended before the first reading is not known, and is not drawn. A reading is made
-    where a page is shown: what ended between two that are minutes apart is drawn evenly.
-    """
-
-    def __init__(self) -> None:
-        self._readings: deque[tuple[int, dict[str, tuple[int, int, int]]]] = deque(
-            maxlen=_COLUMNS * 12
-        )
-
-    def note(self, backlog: Backlog) -> None:
-        """Remember a reading of the store."""
-        made = backlog.made_us
-        if not self._readings or made > self._readings[-1][0]:
-            ended = {one.op: (one.succeeded, one.failed, one.cancelled) for one in backlog.ops}
-            self._readings.append((made, ended))
-
-    @property
-    def since_us(self) -> int | None:
-        """When the first reading was made that is drawn."""
-        return self._readings[0][0] if self._readings else None
-
-    def count(self, now: int, ops: Sequence[str]) -> list[tuple[int, int, int]]:
-        """What ended of these ops, by minute, the oldest first: succeeded, failed, cancelled."""
-        counts = [(0, 0, 0)] * _COLUMNS
-        readings = list(self._readings)
-        for (asked, before), (made, after) in pairwise(readings):
-            ended = [0, 0, 0]
-            for op in ops:
-                old, new = before.get(op, (0, 0, 0)), after.get(op, (0, 0, 0))
-                for which in range(3):
-                    ended[which] += max(0, new[which] - old[which])
-            first, last = (max(0, now - at) // _MINUTE for at in (asked, made))
-            for ago in range(last, first + 1):
-                share = [_share(n, ago - last, first + 1 - last) for n in ended]
-                if ago < _COLUMNS:
-                    had = counts[_COLUMNS - 1 - ago]
-                    counts[_COLUMNS - 1 - ago] = (
-                        had[0] + share[0],
-                        had[1] + share[1],
-                        had[2] + share[2],
-                    )
-        return counts
-
-
-def _share(n: int, part: int, parts: int) -> int:
-    """What one of equal parts has of ``n`` things; all parts together have ``n``."""
-    return n * (part + 1) // parts - n * part // parts
-
-
 def draw_columns(counts: Sequence[tuple[int, int, int]]) -> tuple[list[Column], int]:
     """The columns of the chart, and what the highest one stands for."""
     most = max((sum(one) for one in counts), default=0)
@@ -204,9 +144,9 @@ class Overview:
         return max(0, self.backlog.made_us - since) / 1e6
 
 
-async def read_overview(state: ApiState, trend: Trend, caller: Caller) -> Overview:
+async def read_overview(state: ApiState, caller: Caller) -> Overview:
     """Read it, for what this caller may see."""
-    store = state.manager.store
+    store, trend = state.manager.store, state.trend
     backlog = await store.backlog.read()
     trend.note(backlog)
     ops = tuple(one for one in backlog.ops if caller.may(Scope.READ, one.op))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -17,7 +17,7 @@ from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.page.audit_view import view_rules
 from tapescope.http.api.page.event_rows import LiveRows
-from tapescope.http.api.page.overview import Trend, draw_columns, read_overview, sum_ops
+from tapescope.http.api.page.overview import draw_columns, read_overview, sum_ops
 from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_query
 from tapescope.http.api.page.rendering import now_us, render, static_file, url_of
 from tapescope.http.api.page.schedule_view import view_schedules
@@ -37,7 +37,7 @@ from tapescope.model.times import moment
 from tapescope.store.short_ids import find_ids
 from tapescope.store.validation import check_choice, check_op, check_trace_id
 
-__all__ = ["router", "trend_of"]
+__all__ = ["router"]
 
 _PAGE: Final = 50
 _MOST: Final = 200
@@ -59,11 +59,6 @@ _ERRORS: Final = 200
 """Failed tasks whose errors are counted."""
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-def trend_of(request: Request) -> Trend:
-    """The trend of the application that has the request."""
-    return cast("Trend", request.app.state.tapescope_trend)
 
 
 def _parse_when(name: str, text: str | None) -> datetime | None:
@@ -103,7 +98,7 @@ async def show_overview(request: Request) -> Response:
     state = state_of(request)
     if caller.find_ops(Scope.READ) == frozenset():  # its numbers are of ops: a tag has its tasks
         return go_to(request, "/tasks")
-    overview = await read_overview(state, trend_of(request), caller)
+    overview = await read_overview(state, caller)
     return await render(request, "overview.html", overview=overview, last_audit=state.last_audit)
 
 
@@ -329,8 +324,8 @@ async def show_op(request: Request, op: str) -> Response:
         if caller.find_tags(Scope.READ):  # the tasks of the op that the token is for
             return go_to(request, f"/tasks?{urlencode({'op': op})}")
         raise Refused(403, "Forbidden", "The token cannot read tasks of this op.")
-    state, trend = state_of(request), trend_of(request)
-    store = state.manager.store
+    state = state_of(request)
+    store, trend = state.manager.store, state.trend
     backlog = await (store.backlog.read(max_age=0) if "did" in query else store.backlog.read())
     trend.note(backlog)
     one = next((one for one in backlog.ops if one.op == op), OpBacklog(op))
