@@ -9,12 +9,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tapescope import TaskStatus
+from tapescope import NewTask, TaskStatus
 from tapescope.http.access import Grant
 from tapescope.http.tokens import TokenFile
+from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope, slow
 from tests.cli.tasks import claim, dead_owner
 from tests.client.servers import Shop
@@ -322,6 +324,38 @@ def test_what_works_on_a_store_alone_says_so(
 
     assert done.returncode == 2
     assert says in done.stderr
+
+
+async def test_a_narrow_token_sees_a_tree_as_far_as_it_may(sqlite_url: str, tmp_path: Path) -> None:
+    """Of the children those of its op or tag, and no pause of an op where it is for a tag."""
+    tokens = TokenFile(tmp_path / "tokens.json")
+    made = {
+        scope: tokens.add(f"n{n}", [Grant.parse(scope)], 0)
+        for n, scope in enumerate(("read:double", "read:tag=red", "read"))
+    }
+    async with Shop.open(sqlite_url, tokens) as shop:
+        store = shop.manager.store
+        await store.ops.pause("double", by="ann")
+        top, _ = await store.create(NewTask(new_task_id(), "double", tags=("red",)))
+        for op, tags in (("double", ()), ("fail", ("red",)), ("fail", ())):
+            await store.create(NewTask(new_task_id(), op, tags=tags, parent_id=top.task_id))
+        tapescope = Tapescope(sqlite_url, tmp_path)
+        tapescope.env["TAPESCOPE_SERVER"] = shop.url
+        shown: dict[str, Any] = {}
+        for scope, token in made.items():
+            tapescope.env["TAPESCOPE_TOKEN"] = token
+            shown[scope] = await asyncio.to_thread(tapescope.json, "show", top.task_id, "--tree")
+
+    children = {
+        scope: [(one["op"], one["children"]) for one in shape["children"]]
+        for scope, shape in shown.items()
+    }
+    assert children == {
+        "read:double": [("double", [])],
+        "read:tag=red": [("fail", [])],
+        "read": [("double", []), ("fail", []), ("fail", [])],
+    }
+    assert [shape["paused"] is None for shape in shown.values()] == [False, True, False]
 
 
 async def test_the_variables_name_server_and_token(sqlite_url: str, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ _HERE: Final = f"{_ACCESS}::test_without_tokens_this_machine_alone_is_answered"
 _OF_A_TAG: Final = f"{_ACCESS}::test_a_token_of_a_tag_at_every_route"
 _OF_KEYS: Final = f"{_ACCESS}::test_a_key_leads_a_token_to_no_task_of_another_tag"
 _PAGES_OF_A_TAG: Final = f"{_PAGES}::test_a_token_of_a_tag_at_every_page"
+_OF_TREES: Final = "tests/client/test_commands.py::test_a_narrow_token_sees_a_tree_as_far_as_it_may"
 _REVOKED: Final = f"{_ACCESS}::test_a_token_that_is_revoked_is_so_at_once"
 
 GUARDS: Final[tuple[Guard, ...]] = (
@@ -148,6 +149,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "    if not caller.find_ops(scope):\n        return\n",
         ),
         _OF_A_TAG,
+    ),
+    row(
+        "http.list_of_parent",
+        "Of a task's children a narrow token sees those that it is for",
+        Edit(
+            _ROUTES,
+            "page.tasks if caller.may(Scope.READ, task.op, task.tags)]\n    lost =",
+            "page.tasks]\n    lost =",
+        ),
+        _OF_TREES,
     ),
     row(
         "http.choose_named",

@@ -61,7 +61,6 @@ from tapescope.model.json_shapes import (
     cancel_shape,
     drain_shape,
     drops_shape,
-    list_shape,
     messages_shape,
     pause_shape,
     pauses_shape,
@@ -285,8 +284,10 @@ async def list_tasks(
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
-    """List tasks, newest first. A token for some ops or tags must name one of them."""
-    need_named(caller, Scope.READ, op, tag)
+    """List tasks, newest first. A token for some ops or tags must name one of them, or a parent:
+    of that one's tasks it has those that it may see, and a page with none may have a next."""
+    if parent is None:
+        need_named(caller, Scope.READ, op, tag)
     store = state_of(request).manager.store
     with _cursor_of(cursor, "before"):
         read = partial(
@@ -307,9 +308,10 @@ async def list_tasks(
             page = await find_text(
                 lambda before, many: read(limit=many, before=before), text, cursor, most
             )
-    lost = find_lost(store, page.tasks, store.clock.now())
-    tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in page.tasks]
-    return _json(list_shape(page) | {"tasks": tasks})
+    seen = [task for task in page.tasks if caller.may(Scope.READ, task.op, task.tags)]
+    lost = find_lost(store, seen, store.clock.now())
+    tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in seen]
+    return _json({"tasks": tasks, "next": page.next})
 
 
 @router.post(
