@@ -22,12 +22,11 @@ from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, 
 from dashboards.drawing import run_node
 from tapescope import EventDropped, NewTask, Reporter, TaskManager, ThreadReporter
 from tapescope.http.access import Grant
-from tapescope.http.api import ApiServer, make_app
+from tapescope.http.api import make_app
 from tapescope.http.tokens import TokenFile
 from tapescope.model.wording import shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
-from tapescope_telemetry import Telemetry
 from tests.http.client import serving
 from tests.support.breaches import make_ended
 from tests.support.services import require
@@ -306,14 +305,15 @@ async def test_a_link_on_another_site_leads_to_who_is_logged_in(
     async with TaskManager(sqlite_url, work=False) as manager, AsyncExitStack() as stack:
         task_id = (await make_ended(manager.store))[0].task_id
         server, _ = await stack.enter_async_context(serving(make_app(manager, tokens=tokens)))
-        other, _ = await stack.enter_async_context(serving(make_elsewhere(server, task_id)))
+        link = f'<a href="{server.url}/tasks/{task_id}">task</a>'
+        other = await stack.enter_async_context(elsewhere(f'<link rel="icon" href="data:,">{link}'))
         seen = await stack.enter_async_context(browsing())
         page = await seen.open(f"{server.url}/tasks/{task_id}")
         asked = page.url
         await page.get_by_label("Token").fill(token)
         await page.get_by_role("button", name="Log in").click()
         await page.wait_for_url(f"**/tasks/{task_id}")
-        await page.goto(f"http://localhost:{other.port}/")
+        await page.goto(f"http://localhost:{other}/")
         await page.get_by_role("link").click()
         await reach(page, "#rows > li.final")
         buttons = await page.locator("#acts summary").count()
@@ -322,20 +322,17 @@ async def test_a_link_on_another_site_leads_to_who_is_logged_in(
     assert buttons == 0, "the token reads"
 
 
-def make_elsewhere(server: ApiServer, task_id: str) -> FastAPI:
-    """Another site, with a link to a task."""
-    from fastapi.responses import HTMLResponse
+@asynccontextmanager
+async def elsewhere(html: str) -> AsyncGenerator[int]:
+    """Another site, of one page; gives its port."""
 
-    app = FastAPI()
-    state = {"draining": asyncio.Event(), "meter": Telemetry().server}
-    app.state.tapescope = type("State", (), state)
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + html.encode())
+        writer.close()
 
-    @app.get("/")
-    async def show() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]  # a route
-        link = f'<a href="{server.url}/tasks/{task_id}">task</a>'
-        return HTMLResponse(f'<link rel="icon" href="data:,">{link}')
-
-    return app
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as site:
+        yield site.sockets[0].getsockname()[1]
 
 
 SHIFTS = """
