@@ -883,7 +883,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "                               AND t.priority = level AND t.run_at <= now AND t.id",
             "AND t.op = share.op\n                               AND t.priority = level AND t.id",
         ),
-        "tests/contract/test_conformance.py::TestPostgres::test_due_tasks_are_claimed_the_longest_due_first",
+        "tests/contract/test_conformance.py::TestPostgres::test_no_room_brings_a_task_before_its_time",
+        on=_ON,
+    ),
+    row(
+        "postgres.claim_due_run_at_queue",
+        "A worker of a queue is given no task before it is due",
+        Edit(
+            _CLAIM_DUE,
+            "COLLATE \"C\" = share.op || '/' || share.queue\n"
+            "                               AND t.priority = level AND t.run_at <= now AND t.id",
+            "COLLATE \"C\" = share.op || '/' || share.queue\n"
+            "                               AND t.priority = level AND t.id",
+        ),
+        "tests/contract/test_conformance.py::TestPostgres::test_no_room_brings_a_task_before_its_time",
         on=_ON,
     ),
     row(

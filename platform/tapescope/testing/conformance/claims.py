@@ -54,6 +54,19 @@ class ClaimsConformance(StoreSuite):
         assert [claim.task.task_id for claim in rest] == due[3:]
         assert none == []
 
+    @pytest.mark.parametrize("queues", [None, ["default"]])
+    async def test_no_room_brings_a_task_before_its_time(
+        self, store: TaskStore, queues: list[str] | None
+    ) -> None:
+        """A claim of one op with room for more takes what is due, and leaves what is for later."""
+        now = store.clock.now()
+        due = await create(store, run_at=now - HOUR)
+        later = await create(store, run_at=now + HOUR)
+        claims = await store.claim_due(OWNER, OPS[:1], 10, LEASE, queues=queues)
+
+        assert [claim.task.task_id for claim in claims] == [due]
+        assert (await store.get(later)).status is TaskStatus.PENDING
+
     async def test_a_claim_is_as_the_row_stands(self, store: TaskStore) -> None:
         """The task of a claim is what the store holds: running, attempt 1, lease, settings."""
         new = NewTask(
