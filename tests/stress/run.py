@@ -25,6 +25,7 @@ from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
 from tests.stress.harness import AT_ONCE, Result, play, tabulate
 from tests.stress.kinds import KINDS, RETRY
 from tests.stress.orphans import CANCELLED_SUBMITS, play_cancelled_submits
+from tests.stress.over_http import OVER_HTTP, play_over_http
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
 from tests.stress.slots import SLOTTED, play_slots
@@ -32,7 +33,17 @@ from tests.support.faulty_telemetry import Fault
 from tests.support.services import running_postgres
 
 REAL = ("memory", "sqlite", "postgresql")
-ALL_KINDS = (*KINDS, CLAIMS, RESCUE, CANCELLED_SUBMITS, PAUSE, FLEET, FLEET_KILLED, SLOTTED)
+ALL_KINDS = (
+    *KINDS,
+    CLAIMS,
+    RESCUE,
+    CANCELLED_SUBMITS,
+    OVER_HTTP,
+    PAUSE,
+    FLEET,
+    FLEET_KILLED,
+    SLOTTED,
+)
 CORE_KINDS = tuple(kind for kind in KINDS if kind != RETRY)
 """What is played with telemetry that fails."""
 FAULTS: dict[str, Callable[[int], Fault]] = {
@@ -76,6 +87,8 @@ async def stress(
                     results.append(await play_rescues(bench, runs, seed))
                 elif kind == CANCELLED_SUBMITS:
                     results.append(await play_cancelled_submits(bench, runs, seed))
+                elif kind == OVER_HTTP:
+                    results.append(await play_over_http(bench, runs, seed, patience=patience))
                 elif kind == PAUSE:
                     if url is None:
                         continue  # no other process has this memory

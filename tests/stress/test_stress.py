@@ -10,6 +10,7 @@ from tests.stress.fleet import play_fleet
 from tests.stress.harness import play
 from tests.stress.kinds import KINDS
 from tests.stress.orphans import play_cancelled_submits
+from tests.stress.over_http import play_over_http
 from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
 from tests.stress.run import CORE_KINDS, REAL
@@ -74,6 +75,18 @@ async def test_no_cancelled_submit_leaves_a_task(
         result = await play_cancelled_submits(bench, 2_500, seed=7)
 
     assert result.runs >= 2_500
+    assert result.bad == {}
+
+
+@pytest.mark.parametrize("store", REAL)
+async def test_no_run_over_http_is_bad(store: str, request: pytest.FixtureRequest) -> None:
+    """Cancels 0 to 20 ms after a submit: as the client was told, so the row and the tape are."""
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
+    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
+    async with open_bench(store, url) as bench:
+        result = await play_over_http(bench, RUNS, seed=7)
+
+    assert result.runs >= RUNS
     assert result.bad == {}
 
 
