@@ -504,15 +504,19 @@ class PostgresBackend(StoreBackend):
         of_index, of_row = conditions(wanted)
         bare = "" if wanted.params else "_bare"
         if leads(wanted):
-            given = of_index | of_row
-            text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
+            if wanted.idempotency_key is None and wanted.status is not None:
+                text, given = self._sql[f"list_of_status{bare}"], of_index
+            else:
+                given = of_index | of_row
+                text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
             return as_list(rows)
         if not of_row:  # each of them is wanted
             look_at = limit
         among, lead = "tasks" if wanted.tag is None else "tagged", []
-        if (parent := of_index.pop("parent_id =", None)) is not None:
-            among, lead = "children", [parent]
+        for condition, of in (("parent_id =", "children"), ("status =", "of_status")):
+            if (value := of_index.pop(condition, None)) is not None:
+                among, lead = of, [value]
         asked = (*lead, *of_index.values())
         text = self._sql[f"search_{among}{bare}"]
         text = text.replace("/*range*/", _number(of_index, 4 + len(lead)))
@@ -732,11 +736,5 @@ class PostgresBackend(StoreBackend):
 
 
 def _number(given: Mapping[str, object], first: int) -> str:
-    """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on.
-
-    A plan is not to know which status is asked for: it would take an index that has those of one
-    alone, in another order, and sort all that run for each page of them.
-    """
-    asked = ("(SELECT ${}::text)" if on == "status =" else "${}" for on in given)
-    texts = (value.format(first + place) for place, value in enumerate(asked))
-    return qualify("".join(f" AND {on} {text}" for on, text in zip(given, texts, strict=True)))
+    """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on."""
+    return qualify("".join(f" AND {on} ${first + place}" for place, on in enumerate(given)))

@@ -30,7 +30,10 @@ def _qualify_all() -> Queries:
     """Once a process: it is 5 ms of CPU."""
     made = list_made()
     texts = dict(load("tapescope_adapters.postgres"))
-    for name in ("list_tasks", "search_tasks", "search_tagged", "search_children"):
+    for name in (
+        *("list_tasks", "list_of_status"),
+        *(f"search_{among}" for among in ("tasks", "tagged", "children", "of_status")),
+    ):
         texts[f"{name}_bare"] = texts[name].replace("/*task*/", LISTED_COLUMNS)
     return {
         name: qualify(text.replace("/*task*/", TASK_COLUMNS), _ANY_SCHEMA, made)

@@ -69,13 +69,15 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
 
 async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
     newest = filled.rows - filled.rows % 10 - 2
+    middle = filled.task_id(filled.rows // 2)
 
     def at(key: int) -> datetime:
         return datetime.fromtimestamp((filled.begin + key * STEP) / 1e6, UTC)
 
+    running = {"status": TaskStatus.RUNNING, "before": middle, "limit": 200}
     wanted: dict[str, dict[str, object]] = {
         "nothing": {},
-        "nothing, from the middle": {"before": filled.task_id(filled.rows // 2)},
+        "nothing, from the middle": {"before": middle},
         "an op": {"op": "op5"},
         "a rare op": {"op": "rare"},
         "an op without tasks": {"op": "absent"},
@@ -92,7 +94,7 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
         "a rare op and an owner": {"op": "rare", "owner": "owner7"},
         "a key and failed": {"idempotency_key": f"key{newest}", "status": TaskStatus.FAILED},
         "a tag": {"tag": "many"},
-        "a tag, from the middle": {"tag": "many", "before": filled.task_id(filled.rows // 2)},
+        "a tag, from the middle": {"tag": "many", "before": middle},
         "a rare tag": {"tag": "few"},
         "a tag without tasks": {"tag": "absent"},
         "a tag and an op": {"tag": "many", "op": "op5"},
@@ -104,13 +106,16 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
         "a task without children": {"parent_id": filled.task_id(3)},
         "a parent and a rare op": {"parent_id": filled.task_id(2), "op": "rare"},
         "a parent and pending": {"parent_id": filled.task_id(1), "status": TaskStatus.PENDING},
+        "running, of the older half": running,
+        "running of nobody": {**running, "op": "absent"},
+        "running since then": {**running, "since": at(1)},
         "without params": {"params": False, "op": "rare"},
     }
     for status in TaskStatus:
         wanted[status.value] = {"status": status}
     for name, filters in wanted.items():
         with work.verb(f"list {name}"):
-            await store.list(limit=_PAGE, **filters)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of several types
+            await store.list(**{"limit": _PAGE, **filters})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of several types
 
 
 async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:

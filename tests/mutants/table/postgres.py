@@ -887,7 +887,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on=_ON,
     ),
     row(
-        "postgres.claim_due_run_at_queue",
+        "postgres.claim_due_queue_at",
         "A worker of a queue is given no task before it is due",
         Edit(
             _CLAIM_DUE,

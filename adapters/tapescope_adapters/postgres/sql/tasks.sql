@@ -47,6 +47,30 @@ SELECT /*task*/, octet_length(params) AS size
          WHERE TRUE /*and*/ ORDER BY parent_id DESC, task_id DESC LIMIT $2) AS page
  WHERE (upto - octet_length(params)) < 16777216 ORDER BY parent_id DESC, task_id DESC;
 
+-- name: list_of_status
+-- list_tasks for those of one status. Where ordering by both is asked for, one index alone has it: with an equality the
+-- planner sorts all that run where it knows the status, and where it does not it may walk all tasks by their ids.
+-- Differs from the SQLite version in that there list_tasks does it: no statistics lead astray.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY status DESC, task_id DESC) AS upto
+          FROM tasks WHERE (status, task_id) < ($3, $1) AND status >= $3
+         ORDER BY status DESC, task_id DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY status DESC, task_id DESC;
+
+-- name: search_of_status
+-- search_tasks among those of one status, by the same index.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY status DESC, task_id DESC) AS upto
+          FROM (SELECT * FROM tasks WHERE (status, task_id) < ($4, $1) AND status >= $4 /*range*/
+                 ORDER BY status DESC, task_id DESC LIMIT $3) AS looked_at
+         WHERE TRUE /*and*/ ORDER BY status DESC, task_id DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY status DESC, task_id DESC;
+
+-- name: find_searched_of_status
+-- The last id that search_of_status looks at, if it stops there.
+SELECT task_id FROM tasks WHERE (status, task_id) < ($3, $1) AND status >= $3 /*range*/
+ ORDER BY status DESC, task_id DESC LIMIT 1 OFFSET $2;
+
 -- name: find_searched_children
 -- The last id that search_children looks at, if it stops there.
 SELECT task_id FROM tasks WHERE (parent_id, task_id) < ($3, $1) AND parent_id >= $3 /*range*/
