@@ -50,7 +50,8 @@ async def main(folder: Path, seconds: float) -> None:
             options = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has none for root
             browser = await playwright.chromium.launch(executable_path=chromium, args=options)
             try:
-                await see_for(browser, server.url, seconds)
+                await asyncio.sleep(seconds)
+                await audit(browser, server.url)
                 await draw_all(browser, manager, server.url, folder)
             finally:
                 await browser.close()
@@ -85,11 +86,12 @@ async def count_photos(report: Reporter, folder: str) -> int:
     return len(folder)
 
 
-async def see_for(browser: Browser, url: str, seconds: float) -> None:
-    """Have the overview open, from when on the server counts what ends."""
+async def audit(browser: Browser, url: str) -> None:
+    """Have the tapes audited, as a person has it."""
     page = await browser.new_page()
-    await page.goto(url)
-    await page.wait_for_timeout(seconds * 1_000)
+    await page.goto(f"{url}/audit")
+    await page.get_by_role("button", name="Audit now").click()
+    await page.get_by_text("no violation").wait_for()
     await page.close()
 
 
