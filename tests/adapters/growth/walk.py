@@ -74,7 +74,7 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
     def at(key: int) -> datetime:
         return datetime.fromtimestamp((filled.begin + key * STEP) / 1e6, UTC)
 
-    running = {"status": TaskStatus.RUNNING, "before": middle, "limit": 200}
+    running: dict[str, object] = {"status": TaskStatus.RUNNING, "before": middle, "limit": 200}
     wanted: dict[str, dict[str, object]] = {
         "nothing": {},
         "nothing, from the middle": {"before": middle},
@@ -115,7 +115,7 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
         wanted[status.value] = {"status": status}
     for name, filters in wanted.items():
         with work.verb(f"list {name}"):
-            await store.list(**{"limit": _PAGE, **filters})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of several types
+            await store.list(**({"limit": _PAGE} | filters))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of several types
 
 
 async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:

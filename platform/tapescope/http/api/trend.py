@@ -25,7 +25,7 @@ _MINUTE: Final = 60_000_000
 _RATES_OVER: Final = 5 * _MINUTE
 _EVERY: Final = 15.0
 """Seconds between two readings that nobody asked for."""
-_NONE: Final = (0, 0, 0)
+_NONE: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
