@@ -530,3 +530,36 @@ async def test_a_stream_ends_when_its_token_is_revoked(sqlite_url: str, tokens: 
                 answer = await stream
 
     assert '"error":"NotAuthenticated"' in answer.text
+
+
+async def test_a_list_tells_nothing_of_children_that_a_token_may_not_see(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """Not their ids as the place of the next page, nor whether one of them is as a filter asks."""
+    token = make(tokens, "narrow", "read:a")
+    async with closed(sqlite_url, tokens) as (manager, app):
+        store = manager.store
+        top, _ = await store.create(NewTask(new_task_id(), "a"))
+        parent = top.task_id
+        shown, _ = await store.create(NewTask(new_task_id(), "a", parent_id=parent))
+        hidden = NewTask(new_task_id(), "b", {"n": "secret"}, idempotency_key="k", parent_id=parent)
+        for one in (hidden, NewTask(new_task_id(), "b", parent_id=parent)):
+            await store.create(one)
+        asked: list[dict[str, Any]] = [
+            {"limit": 1},
+            {"limit": 1, "text": "secret"},
+            {"limit": 1, "key": "k"},
+            {"limit": 1, "op": "a"},
+        ]
+        async with asking(app, token=token) as client:
+            told = [
+                (await client.get("/v1/tasks", params={"parent": parent} | more)).json()
+                for more in asked
+            ]
+
+    assert [([one["task_id"] for one in page["tasks"]], page["next"]) for page in told] == [
+        ([shown.task_id], None),
+        ([], None),
+        ([], None),
+        ([shown.task_id], None),
+    ]

@@ -121,6 +121,7 @@ async def test_one_that_cannot_be_submitted_again_stops_no_other(sqlite_url: str
 REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     (CANCEL, {}, "BadSetting"),
     (CANCEL, {"message": "all of them?", "limit": 5}, "BadSetting"),
+    (CANCEL, {"op": None, "tag": None, "status": None, "since": None}, "BadSetting"),
     (CANCEL, {"status": "failed"}, "BadBody"),
     (CANCEL, {"op": "a", "limit": 201}, "BadSetting"),
     (CANCEL, {"op": "a", "limit": 0}, "BadBody"),

@@ -155,10 +155,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Of a task's children a narrow token sees those that it is for",
         Edit(
             _ROUTES,
-            "page.tasks if caller.may(Scope.READ, task.op, task.tags)]\n    lost =",
-            "page.tasks]\n    lost =",
+            "sees=lambda task: caller.may(Scope.READ, task.op, task.tags)",
+            "sees=lambda task: True",
         ),
         _OF_TREES,
+    ),
+    row(
+        "http.list_of_parent_next",
+        "Where a page of children goes on tells of none that is not seen",
+        Edit(_ROUTES, "if text is None and sees_all:", "if text is None:"),
+        f"{_ACCESS}::test_a_list_tells_nothing_of_children_that_a_token_may_not_see",
     ),
     row(
         "http.choose_named",
@@ -169,11 +175,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.choose_condition",
         "A cancel of many without a condition is none of all",
-        Edit(
-            _ROUTES,
-            "if body.status is None and not body.model_fields_set",
-            "if False and not body.model_fields_set",
-        ),
+        Edit(_ROUTES, "    if not conditions:\n", "    if False:\n"),
         f"{_MANY}::test_what_chooses_nothing_is_refused",
     ),
     row(
@@ -203,7 +205,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.search_bounded",
         "A page of a search looks at so many tasks, and no more",
-        Edit(_SEARCH, "before is None or looked <= 0 or", "before is None or"),
+        Edit(_SEARCH, "before, limit, LOOKED))", "before, limit))"),
         f"{_PAGES}::test_no_page_of_a_search_looks_at_all_tasks",
     ),
     row(

@@ -31,7 +31,7 @@ from tapescope.http.api.schedule_acts import (
     see_schedule,
     trigger_schedule,
 )
-from tapescope.http.api.search import LOOKED, find_text, merge_pages
+from tapescope.http.api.search import LOOKED, find_tasks, merge_pages
 from tapescope.http.api.state import WAITED, acting, state_of
 from tapescope.http.api.stop_acts import (
     drain_worker,
@@ -61,6 +61,7 @@ from tapescope.model.json_shapes import (
     cancel_shape,
     drain_shape,
     drops_shape,
+    list_shape,
     messages_shape,
     pause_shape,
     pauses_shape,
@@ -286,6 +287,7 @@ async def list_tasks(
 ) -> Response:
     """List tasks, newest first. A token for some ops or tags must name one of them, or a parent:
     of that one's tasks it has those that it may see, and a page with none may have a next."""
+    sees_all = caller.may(Scope.READ, op, () if tag is None else (tag,))
     if parent is None:
         need_named(caller, Scope.READ, op, tag)
     store = state_of(request).manager.store
@@ -302,16 +304,19 @@ async def list_tasks(
             until=parse_time("until", until),
         )
         most = _page(request, limit)
-        if text is None:
+        if text is None and sees_all:
             page = await read(limit=most, before=cursor)
-        else:
-            page = await find_text(
-                lambda before, many: read(limit=many, before=before), text, cursor, most
+        else:  # the place of the next page, too, tells of no task that the caller may not see
+            page = await find_tasks(
+                lambda before, many: read(limit=many, before=before),
+                cursor,
+                most,
+                text=text,
+                sees=lambda task: caller.may(Scope.READ, task.op, task.tags),
             )
-    seen = [task for task in page.tasks if caller.may(Scope.READ, task.op, task.tags)]
-    lost = find_lost(store, seen, store.clock.now())
-    tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in seen]
-    return _json({"tasks": tasks, "next": page.next})
+    lost = find_lost(store, page.tasks, store.clock.now())
+    tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in page.tasks]
+    return _json(list_shape(page) | {"tasks": tasks})
 
 
 @router.post(
@@ -378,19 +383,23 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
         raise BadSetting("tasks", len(body.tasks), f"1 to {most:,} tasks")
     made = await submit_tasks(request, caller, body.tasks)
     shapes = [
-        {"op": one.op, "task_id": None, "created": False, "found_by": None}
-        | {"problem": describe(handle)[0]}
-        if isinstance(handle, Exception)
-        else {
-            "op": one.op,
-            "task_id": handle.task_id,
-            "created": bool(handle.created),
-            "found_by": handle.found_by,
-            "problem": None,
-        }
-        for one, handle in zip(body.tasks, made, strict=True)
+        {"op": one.op} | _tell_submitted(became)
+        for one, became in zip(body.tasks, made, strict=True)
     ]
     return _json({"tasks": shapes})
+
+
+def _tell_submitted(became: TaskHandle | Exception) -> dict[str, Any]:
+    """What became of one submit of many."""
+    if isinstance(became, Exception):
+        problem, _ = describe(became)
+        return {"task_id": None, "created": False, "found_by": None, "problem": problem}
+    return {
+        "task_id": became.task_id,
+        "created": bool(became.created),
+        "found_by": became.found_by,
+        "problem": None,
+    }
 
 
 @router.post(
@@ -407,7 +416,8 @@ async def cancel_many(request: Request, caller: Canceller) -> Response:
     token for some ops or tags must name one of them.
     """
     body = await _read_body(request, schemas.CancelManyBody, required=True)
-    if body.status is None and not body.model_fields_set - {"message", "limit", "cursor"}:
+    conditions = body.model_dump(exclude={"message", "limit", "cursor"}, exclude_none=True)
+    if not conditions:
         raise BadSetting("the body", "{}", "a condition, such as op, tag, status or since")
     page = await _choose(
         request,
@@ -449,19 +459,10 @@ async def retry_many(
     body = await _read_body(request, schemas.RetryManyBody, required=True)
     page = await _choose(request, caller, Scope.SUBMIT, body, [TaskStatus(body.status)])
     told = await retry_chosen(request, caller, page.tasks, idempotency_key)
-    shapes = [
-        {"task_id": task.task_id, "new_task_id": None, "created": False, "found_by": None}
-        | {"problem": describe(became)[0]}
-        if isinstance(became, Exception)
-        else {
-            "task_id": task.task_id,
-            "new_task_id": became.task_id,
-            "created": bool(became.created),
-            "found_by": became.found_by,
-            "problem": None,
-        }
-        for task, became in zip(page.tasks, told, strict=True)
-    ]
+    shapes: list[dict[str, Any]] = []
+    for task, became in zip(page.tasks, told, strict=True):
+        shape = _tell_submitted(became)
+        shapes.append(shape | {"task_id": task.task_id, "new_task_id": shape["task_id"]})
     return _json({"tasks": shapes, "next": page.next})
 
 

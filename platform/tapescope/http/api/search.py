@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from tapescope.errors import BadSetting
+from tapescope.http.api.visible import find_visible
 from tapescope.model.tasks import Task, TaskPage
 
-__all__ = ["LOOKED", "find_text", "merge_pages"]
+__all__ = ["LOOKED", "find_tasks", "merge_pages"]
 
 LOOKED: Final = 2_000
 """Tasks that one page looks through."""
-_CHUNK: Final = 200
-"""Tasks that are read at once: each may have 256 KiB of params."""
 _LONGEST: Final = 200
 
 
@@ -34,36 +34,34 @@ def merge_pages(pages: Sequence[TaskPage], limit: int) -> TaskPage:
     return TaskPage(tuple(tasks), reached or None)
 
 
-async def find_text(
+async def find_tasks(
     read: Callable[[str | None, int], Awaitable[TaskPage]],
-    text: str,
     before: str | None,
     limit: int,
-    looked: int = LOOKED,
+    *,
+    text: str | None = None,
+    sees: Callable[[Task], bool] = lambda _: True,
 ) -> TaskPage:
-    """At most ``limit`` tasks of a list that have the text, in whatever case: in the op, owner,
-    keys, tags, params, error code, or the words of a cancel.
+    """At most ``limit`` tasks of a list that the caller ``sees``, and that have the text, in
+    whatever case: in the op, owner, keys, tags, params, error code, or the words of a cancel.
 
-    ``read`` gives so many tasks of the list before an id. After ``looked`` tasks the page ends,
+    ``read`` gives so many tasks of the list before an id. After ``LOOKED`` tasks the page ends,
     perhaps empty, and has a ``next``. Raises ``BadSetting`` and what ``read`` raises.
     """
-    if not text.strip() or len(text) > _LONGEST:
+    if text is not None and (not text.strip() or len(text) > _LONGEST):
         raise BadSetting("text", text, f"1 to {_LONGEST} characters")
-    text = text.casefold()
-    found: list[Task] = []
-    while True:
-        page = await read(before, min(_CHUNK, looked))
+
+    async def look(at: str | None, many: int) -> tuple[Sequence[Task], str | None]:
+        page = await read(at, many)
+        if text is None:
+            return page.tasks, page.next
         # Beside the loop: params may be large.
-        found += await asyncio.to_thread(_sift, page.tasks, text)
-        if len(found) > limit:
-            return TaskPage(tuple(found[:limit]), found[limit - 1].task_id)
-        looked -= len(page.tasks)
-        before = page.next
-        if before is None or looked <= 0 or not page.tasks:
-            return TaskPage(tuple(found), before)
+        return await asyncio.to_thread(_sift, page.tasks, text.casefold()), page.next
+
+    return TaskPage(*await find_visible(look, sees, attrgetter("task_id"), before, limit, LOOKED))
 
 
-def _sift(tasks: tuple[Task, ...], text: str) -> list[Task]:
+def _sift(tasks: Sequence[Task], text: str) -> list[Task]:
     return [task for task in tasks if text in _words_of(task).casefold()]
 
 

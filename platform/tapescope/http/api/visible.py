@@ -36,7 +36,7 @@ async def find_visible(
                 seen.append(one)
                 if len(seen) > limit:
                     return tuple(seen[:limit]), name(seen[limit - 1])
-        left -= len(rows)
+        left -= _CHUNK  # as many were asked for; ``read`` may have left some out
         after = following
         if after is None or left <= 0:
             return tuple(seen), after

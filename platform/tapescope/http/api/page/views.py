@@ -26,7 +26,7 @@ from tapescope.http.api.parsing import parse_seq, parse_time
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.routes import open_stream
 from tapescope.http.api.schedule_acts import list_visible
-from tapescope.http.api.search import LOOKED, find_text
+from tapescope.http.api.search import LOOKED, find_tasks
 from tapescope.http.api.state import AT_READERS_PACE, ApiState, state_of
 from tapescope.http.api.task_acts import reach
 from tapescope.manager.lost_tasks import find_lost, status_of
@@ -164,7 +164,7 @@ async def _read_tasks(state: ApiState, query: Mapping[str, str]) -> TaskPage:
     before = query.get("cursor")
     if text is None:
         return await read(limit=limit, before=before, params=False)
-    return await find_text(lambda at, many: read(limit=many, before=at), text, before, limit)
+    return await find_tasks(lambda at, many: read(limit=many, before=at), before, limit, text=text)
 
 
 def _narrow(caller: Caller, query: dict[str, str]) -> None:
