@@ -29,11 +29,14 @@ from tapescope import (
 )
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, make_app
+from tapescope.http.api.page.audit_view import view_rules
 from tapescope.http.api.page.payloads import PAYLOAD
 from tapescope.http.api.search import LOOKED
+from tapescope.http.api.state import LastAudit
 from tapescope.http.api.trace_urls import fill_trace_url
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
+from tapescope.model.audit import NO_TASK, AuditReport, Violation
 from tapescope.model.ops import KnownOp
 from tapescope.model.wording import format_duration, shorten_id
 from tapescope.store.validation import new_task_id
@@ -466,6 +469,18 @@ async def test_an_audit_tells_of_each_rule(sqlite_url: str, tokens: TokenFile) -
     assert "/audit" not in after.find_all("a", "href")
     assert "tapes not audited" not in none
     assert "SOUND" not in none
+
+
+def test_no_rule_is_said_to_hold_in_a_damaged_file() -> None:
+    """The audit may have ended where the file could not be read: what it found, it found."""
+    found = [
+        Violation(AuditRule.FILE_DAMAGED, NO_TASK, "a page is broken"),
+        Violation(AuditRule.BAD_ROW, "t", "no JSON"),
+    ]
+    rows = view_rules(LastAudit(0, AuditReport(3, tuple(found)), thorough=True))
+
+    assert {row.rule for row in rows[:2]} == {AuditRule.FILE_DAMAGED, AuditRule.BAD_ROW}
+    assert [row.rule for row in rows if row.checked] == []
 
 
 async def test_a_link_leads_to_one_event_however_long_its_tape(served_url: str) -> None:

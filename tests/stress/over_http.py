@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -47,7 +47,10 @@ async def play_over_http(bench: Bench, runs: int, seed: int, *, patience: float 
             Client(server.url) as client,
         ):
             await asyncio.gather(
-                *(_play_one(bench, client, n, one, result) for n, one in enumerate(actors))
+                *(
+                    _play_one(bench, client, n, one, result, patience)
+                    for n, one in enumerate(actors)
+                )
             )
             await until(partial(_are_at_rest, actors), within=60)
         await judge(bench, history, result)
@@ -81,7 +84,9 @@ def _are_at_rest(actors: list[Actor]) -> bool:
     return all(actor.at_rest for actor in actors)
 
 
-async def _play_one(bench: Bench, client: Client, n: int, actor: Actor, result: Result) -> None:
+async def _play_one(
+    bench: Bench, client: Client, n: int, actor: Actor, result: Result, patience: float
+) -> None:
     plan = actor.plan
     task = await client.submit("stress-work", params={"actor": n})
     following = asyncio.ensure_future(_follow(task)) if plan.follow else None
@@ -90,24 +95,26 @@ async def _play_one(bench: Bench, client: Client, n: int, actor: Actor, result: 
     await task.cancel("stress")
     told = "succeeded"
     try:
-        await task.result(timeout=60)
+        await task.result(timeout=patience)
     except TaskCancelled:
         told = "cancelled"
     except TaskFailed:
         told = "failed"
+    except TimeoutError:
+        told = "no end"
     row = await bench.store.get(task.task_id)
     if row.status.value != told:
         result.blame(task.task_id, f"the client was told {told}, the row says {row.status.value}")
     if following is None:
         return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(60):
-            heard = await following
-            tape = [(one.seq, one.type) async for one in read_events(bench.store, task.task_id)]
-            if heard != tape:
-                result.blame(task.task_id, f"I9: a follower was told {heard}, the tape is {tape}")
-            return
-    result.blame(task.task_id, "I9: a follower did not hear of the end")
+    try:
+        heard = await asyncio.wait_for(following, patience)
+    except TimeoutError:
+        result.blame(task.task_id, "I9: a follower did not hear of the end")
+        return
+    tape = [(one.seq, one.type) async for one in read_events(bench.store, task.task_id)]
+    if heard != tape:
+        result.blame(task.task_id, f"I9: a follower was told {heard}, the tape is {tape}")
 
 
 async def _follow(task: ClientTask) -> list[tuple[Any, ...]]:

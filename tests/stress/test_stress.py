@@ -23,13 +23,17 @@ RUNS = 40
 SLOTTED_TASKS = 200
 
 
+def find_url(store: str, request: pytest.FixtureRequest) -> str | None:
+    """Of a fresh store; ``None`` for one in memory."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}.get(store)
+    return None if fixture is None else request.getfixturevalue(fixture)
+
+
 @pytest.mark.parametrize("store", REAL)
 @pytest.mark.parametrize("kind", [*KINDS, CLAIMS])
 async def test_no_run_is_bad(store: str, kind: str, request: pytest.FixtureRequest) -> None:
     """Cancels and shutdowns at any moment leave whole tapes, true spans and a balanced ledger."""
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
-    async with open_bench(store, url) as bench:
+    async with open_bench(store, find_url(store, request)) as bench:
         result = await play(bench, kind, RUNS, seed=7)
 
     assert result.runs >= RUNS
@@ -42,9 +46,8 @@ async def test_no_run_is_bad_while_telemetry_raises(
     store: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
     """Spans, metrics and logs that raise every other time spoil no tape and no outcome."""
-    url = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[store])
     fault = Fault(chance=0.5)
-    async with open_bench(store, url, fault) as bench:
+    async with open_bench(store, find_url(store, request), fault) as bench:
         result = await play(bench, kind, RUNS, seed=7)
 
     assert result.runs >= RUNS
@@ -55,9 +58,7 @@ async def test_no_run_is_bad_while_telemetry_raises(
 @pytest.mark.parametrize("store", REAL)
 async def test_no_rescue_loses_a_cancel(store: str, request: pytest.FixtureRequest) -> None:
     """A cancel beside a rescue ends the task, or comes too late: it is never on record in vain."""
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
-    async with open_bench(store, url) as bench:
+    async with open_bench(store, find_url(store, request)) as bench:
         result = await play_rescues(bench, RUNS, seed=7)
 
     assert result.runs >= RUNS
@@ -69,9 +70,7 @@ async def test_no_cancelled_submit_leaves_a_task(
     store: str, request: pytest.FixtureRequest
 ) -> None:
     """Submits that are cancelled at any moment, also behind a lock, leave nothing pending."""
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
-    async with open_bench(store, url) as bench:
+    async with open_bench(store, find_url(store, request)) as bench:
         result = await play_cancelled_submits(bench, 2_500, seed=7)
 
     assert result.runs >= 2_500
@@ -81,9 +80,7 @@ async def test_no_cancelled_submit_leaves_a_task(
 @pytest.mark.parametrize("store", REAL)
 async def test_no_run_over_http_is_bad(store: str, request: pytest.FixtureRequest) -> None:
     """Cancels 0 to 20 ms after a submit: as the client was told, so the row and the tape are."""
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
-    async with open_bench(store, url) as bench:
+    async with open_bench(store, find_url(store, request)) as bench:
         result = await play_over_http(bench, RUNS, seed=7)
 
     assert result.runs >= RUNS

@@ -13,6 +13,7 @@ from typing import Any, Final
 __all__ = [
     "AUDIT_GRACE",
     "NO_TASK",
+    "RULES_IF_THOROUGH",
     "RULES_OF_STORE",
     "AuditPage",
     "AuditReport",
@@ -64,6 +65,8 @@ RULES_OF_STORE: Final = (
     AuditRule.FILE_DAMAGED,
 )
 """The rules that are of the whole store: ``NO_TASK`` stands in the place of the task's id."""
+RULES_IF_THOROUGH: Final = (AuditRule.BACKLOG_MISMATCH, AuditRule.FILE_DAMAGED)
+"""The rules that a thorough audit looks at, and no other."""
 
 _DETAILS: Final = {
     AuditRule.MISSING_FINAL: "the row says {}, but none of the {} events of its tape is a final",

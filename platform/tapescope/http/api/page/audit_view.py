@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.model.audit import AuditRule
+from tapescope.model.audit import RULES_IF_THOROUGH, AuditRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,8 @@ _TOLD: Final[Mapping[AuditRule, str]] = {
     AuditRule.SCHEMA_CHANGED: "The guards of the database are in place.",
     AuditRule.ORPHAN_EVENTS: "Every tape is of a task that is there.",
     AuditRule.BACKLOG_MISMATCH: "The numbers of what waits are those of a count.",
-    AuditRule.FILE_DAMAGED: "The database finds no damage in its own file.",
+    AuditRule.FILE_DAMAGED: "The database tells of no damage of its own file.",
 }
-_IF_THOROUGH: Final = frozenset({AuditRule.BACKLOG_MISMATCH, AuditRule.FILE_DAMAGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,16 @@ class RuleRow:
 
 
 def view_rules(last: LastAudit) -> tuple[RuleRow, ...]:
-    """Every rule of the audit, the broken ones first."""
+    """Every rule of the audit, the broken ones first.
+
+    Of a damaged file no rule is said to hold: the audit may have ended where it was not readable.
+    """
+    damaged = any(one.rule is AuditRule.FILE_DAMAGED for one in last.report.violations)
     rows = [
         RuleRow(
             rule,
             _TOLD[rule],
-            last.thorough or rule not in _IF_THOROUGH,
+            not damaged and (last.thorough or rule not in RULES_IF_THOROUGH),
             [one for one in last.report.violations if one.rule is rule],
         )
         for rule in AuditRule
