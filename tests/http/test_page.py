@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
 from httpx import AsyncClient, Response
+from jinja2 import Environment
 
 from tapescope import (
     AuditRule,
@@ -24,11 +25,13 @@ from tapescope import (
     NewTask,
     Reporter,
     Schedule,
+    Task,
     TaskManager,
     read_firing,
 )
 from tapescope.http.access import Grant
-from tapescope.http.api import ApiLimits, make_app
+from tapescope.http.api import ApiLimits, ApiServer, make_app
+from tapescope.http.api.page import rendering
 from tapescope.http.api.page.audit_view import view_rules
 from tapescope.http.api.page.payloads import PAYLOAD
 from tapescope.http.api.search import LOOKED
@@ -897,16 +900,22 @@ PAGES = {
 """Each page, and the scope that it takes."""
 
 
+async def fill_pages(bench: Bench) -> Task:
+    """A task, a schedule and a worker, so that each page has what it shows."""
+    task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
+    await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
+    await bench.manager.store.ops.tell(OWNER, ["x"], 60)
+    return task
+
+
 async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFile) -> None:
     """Who is not known is led to the login, and back from there; who lacks a scope is told so."""
     right = {scope: make(tokens, f"right-{scope}", scope) for scope in ("read", "submit", "admin")}
     narrow = make(tokens, "narrow", "cancel")
     told: dict[str, list[int | str]] = {}
     async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
-        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
+        task = await fill_pages(bench)
         await bench.manager.store.request_cancel(task.task_id)
-        await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
-        await bench.manager.store.ops.tell(OWNER, ["x"], 60)
         for path, scope in PAGES.items():
             place = path.format(task_id=task.task_id)
             bench.client.headers.pop("Authorization", None)
@@ -921,6 +930,25 @@ async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFi
     assert {path: answers[2:] for path, answers in told.items()} == {
         path: [403, 303 if path == "/find" else 200] for path in PAGES
     }
+
+
+async def test_what_is_prepared_is_made_by_no_request(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server compiles its templates, and looks at its routes, before it says that it is there."""
+
+    def compile_late(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a template is compiled")
+
+    rendering._environment.cache_clear()  # of earlier tests
+    async with browsing(sqlite_url, work=False) as bench:
+        task = await fill_pages(bench)
+        await ApiServer(bench.app, "127.0.0.1", 0).prepare()
+        monkeypatch.setattr(Environment, "compile", compile_late)
+        paths = [path.format(task_id=task.task_id) for path in PAGES if not path.endswith("/live")]
+        told = {path: (await bench.client.get(path)).status_code for path in [*paths, "/login"]}
+
+    assert set(told.values()) == {200, 303}
 
 
 async def _send_raw(app: Any, path: str) -> bytes:
@@ -951,9 +979,7 @@ async def test_every_page_answers_head(sqlite_url: str) -> None:
     """As GET, without a body: for what looks whether a link is alive. A stream has no head."""
     told: dict[str, Any] = {}
     async with browsing(sqlite_url, work=False) as bench:
-        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
-        await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
-        await bench.manager.store.ops.tell(OWNER, ["x"], 60)
+        task = await fill_pages(bench)
         paths = [path.format(task_id=task.task_id) for path in PAGES if not path.endswith("/live")]
         paths += ["/login", "/static/page.css", "/tasks/absent", "/tasks?statu=x"]
         for path in paths:

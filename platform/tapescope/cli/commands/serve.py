@@ -165,7 +165,8 @@ async def _serve(manager: TaskManager, store: TaskStore | None, server: ApiServe
     signals = EndSignals(server.hurry)
     server.listen()
     try:
-        if await signals.race(_open(manager, store)):  # else the store is away: no more is waited
+        opening = asyncio.gather(_open(manager, store), server.prepare())
+        if await signals.race(opening):  # else the store is away: no more is waited
             collect_no_program()
             say(f"tasks of {manager.store.name} on {server.url}")
             serving = asyncio.ensure_future(server.serve())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tapescope.http.tokens import TokenFile
     from tapescope.manager import TaskManager
 
-__all__ = ["begin_drain", "make_app"]
+__all__ = ["begin_drain", "make_app", "prepare_answers"]
 
 
 def make_app(
@@ -95,6 +95,14 @@ def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
     show, and lasts as long as its reader likes. The guard measures requests (docs/decisions/0084).
     """
     return scope.get("method") not in ("POST", "DELETE") or not can_trace(scope["headers"])
+
+
+def prepare_answers(app: FastAPI) -> None:
+    """Make what each route and each page makes when it is first asked for; some 300 ms of CPU."""
+    page.compile_templates()
+    nowhere = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nowhere)
 
 
 def begin_drain(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tapescope.errors import CannotListen
-from tapescope.http.api.app import begin_drain
+from tapescope.http.api.app import begin_drain, prepare_answers
 from tapescope.model.internals import ConnectionAbort, Refusal
 from tapescope.store.validation import check_whole
 
@@ -169,6 +169,12 @@ class ApiServer:
         listening.setblocking(False)
         self._socket = listening
         self.port = listening.getsockname()[1]
+
+    async def prepare(self) -> None:
+        """Make beside the event loop what the first answers would wait for; ``serve`` does without.
+
+        Call it while the store is opened: a process does it once."""
+        await asyncio.to_thread(prepare_answers, self._app)
 
     async def serve(self) -> None:
         """Answer until ``drain``; returns when the last answer is sent."""

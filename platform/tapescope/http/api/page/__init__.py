@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from tapescope.http.api.page.acts import router as acts
 from tapescope.http.api.page.login import router as login
+from tapescope.http.api.page.rendering import compile_templates
 from tapescope.http.api.page.schedules import router as schedules
 from tapescope.http.api.page.views import router as views
 from tapescope.http.api.page.workers import router as workers
 
-__all__ = ["routers"]
+__all__ = ["compile_templates", "routers"]
 
 routers = (views, schedules, workers, acts, login)

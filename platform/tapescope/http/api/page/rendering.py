@@ -31,7 +31,7 @@ from tapescope_telemetry import __version__
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["make_fragment", "now_us", "render", "static_file", "url_of"]
+__all__ = ["compile_templates", "make_fragment", "now_us", "render", "static_file", "url_of"]
 
 _POLICY: Final = "; ".join(
     (
@@ -98,6 +98,14 @@ def _environment() -> Environment:
     }
     made.globals.update({"signs": SIGNS, "slot": describe_slot, "version": __version__})  # pyright: ignore[reportCallIssue, reportArgumentType]  # Jinja types its own alone
     return made
+
+
+def compile_templates() -> None:
+    """All of them, which takes some 200 ms of CPU in a process: else the first look at each page
+    waits for its own."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=("html",)):
+        environment.get_template(name)
 
 
 def make_fragment(template: str, **values: Any) -> str:
