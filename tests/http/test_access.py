@@ -17,7 +17,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from tapescope import BadSetting, NewTask, Reporter, Schedule, TaskManager
 from tapescope.http.access import Caller, Grant, Scope
 from tapescope.http.api import ApiLimits, make_app
-from tapescope.http.api.routes import router
+from tapescope.http.api.routes import routers
 from tapescope.http.tokens import BadTokenFile, TokenFile
 from tapescope.model.ops import KnownOp
 from tapescope.store.validation import new_task_id
@@ -107,6 +107,7 @@ async def test_every_route_takes_the_right_token(sqlite_url: str, tokens: TokenF
         await manager.store.request_cancel(task.task_id)
         listed = {
             (method, route.path)
+            for router in routers
             for route in router.routes
             if isinstance(route, APIRoute)
             for method in route.methods or ()

@@ -31,9 +31,9 @@ from tapescope import (
 )
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, ApiServer, make_app
-from tapescope.http.api.page import rendering
 from tapescope.http.api.page.audit_view import view_rules
 from tapescope.http.api.page.payloads import PAYLOAD
+from tapescope.http.api.page.rendering import environment
 from tapescope.http.api.search import LOOKED
 from tapescope.http.api.state import LastAudit
 from tapescope.http.api.trace_urls import fill_trace_url
@@ -940,7 +940,7 @@ async def test_what_is_prepared_is_made_by_no_request(
     def compile_late(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a template is compiled")
 
-    rendering._environment.cache_clear()  # of earlier tests
+    environment.cache_clear()  # of earlier tests
     async with browsing(sqlite_url, work=False) as bench:
         task = await fill_pages(bench)
         await ApiServer(bench.app, "127.0.0.1", 0).prepare()

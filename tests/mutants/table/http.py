@@ -10,7 +10,10 @@ _HTTP: Final = f"{TAPESCOPE}/http"
 _GUARD: Final = f"{_HTTP}/api/guard.py"
 _SCHEDULES: Final = f"{_HTTP}/api/schedule_acts.py"
 _STOPS: Final = f"{_HTTP}/api/stop_acts.py"
-_ROUTES: Final = f"{_HTTP}/api/routes.py"
+_ROUTES: Final = f"{_HTTP}/api/routes"
+_REQUESTS: Final = f"{_ROUTES}/requests.py"
+_TASKS: Final = f"{_ROUTES}/tasks.py"
+_MANY_TASKS: Final = f"{_ROUTES}/many.py"
 _ACTS: Final = f"{_HTTP}/api/task_acts.py"
 _STREAM: Final = f"{_HTTP}/api/stream.py"
 _STATE: Final = f"{_HTTP}/api/state.py"
@@ -48,14 +51,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.limits",
         "A page and a wait over the limits of the server are refused",
-        Edit(_ROUTES, "        Depends(_refuse_over_limits),\n", ""),
+        Edit(_REQUESTS, "        Depends(_refuse_over_limits),\n", ""),
         f"{_API}::test_a_page_and_a_wait_are_within_the_servers_limits",
     ),
     row(
         "http.page_unasked",
         "Who asks for no number gets no more than one page may have",
         Edit(
-            _ROUTES,
+            _REQUESTS,
             "    return min(limit, state_of(request).limits.page)\n",
             "    return limit\n",
         ),
@@ -154,7 +157,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.list_of_parent",
         "Of a task's children a narrow token sees those that it is for",
         Edit(
-            _ROUTES,
+            _TASKS,
             "sees=lambda task: caller.may(Scope.READ, task.op, task.tags)",
             "sees=lambda task: True",
         ),
@@ -163,25 +166,25 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.list_of_parent_next",
         "Where a page of children goes on tells of none that is not seen",
-        Edit(_ROUTES, "if text is None and sees_all:", "if text is None:"),
+        Edit(_TASKS, "if text is None and sees_all:", "if text is None:"),
         f"{_ACCESS}::test_a_list_tells_nothing_of_children_that_a_token_may_not_see",
     ),
     row(
         "http.choose_named",
         "A token for an op cancels and retries many of that op, and no others",
-        Edit(_ROUTES, "    need_named(caller, scope, body.op, body.tag)\n", ""),
+        Edit(_MANY_TASKS, "    need_named(caller, scope, body.op, body.tag)\n", ""),
         f"{_MANY}::test_a_token_reaches_what_it_is_for",
     ),
     row(
         "http.choose_condition",
         "A cancel of many without a condition is none of all",
-        Edit(_ROUTES, "    if not conditions:\n", "    if False:\n"),
+        Edit(_MANY_TASKS, "    if not conditions:\n", "    if False:\n"),
         f"{_MANY}::test_what_chooses_nothing_is_refused",
     ),
     row(
         "http.choose_bounded",
         "An act on many has so many at most",
-        Edit(_ROUTES, "if body.limit > state.limits.batch:", "if False:"),
+        Edit(_MANY_TASKS, "if body.limit > state.limits.batch:", "if False:"),
         f"{_MANY}::test_what_chooses_nothing_is_refused",
     ),
     row(
@@ -248,7 +251,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.traced_of_tag",
         "A token for tags sees no attempt of another's task",
         Edit(
-            _ROUTES,
+            f"{_ROUTES}/store.py",
             "for one in found if caller.may(Scope.READ, one.op, one.tags)]",
             "for one in found]",
         ),
@@ -258,7 +261,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.traces_of_op",
         "A token for some ops sees no traces of another's task",
         Edit(
-            _ROUTES,
+            _TASKS,
             "    await reach(request, caller, Scope.READ, task_id)\n"
             "    manager = state_of(request).manager\n"
             "    found = await manager.store.read_traced",
@@ -334,7 +337,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.pause_admin",
         "To pause an op takes admin, by a route",
         Edit(
-            _ROUTES,
+            f"{_ROUTES}/ops.py",
             "async def post_op_pause(request: Request, caller: Admin,",
             "async def post_op_pause(request: Request, caller: Reader,",
         ),
@@ -400,7 +403,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.schedule_admin",
         "A change of a schedule takes the scope admin",
         Edit(
-            _ROUTES,
+            f"{_ROUTES}/schedules.py",
             "async def pause(request: Request, caller: Admin,",
             "async def pause(request: Request, caller: Reader,",
         ),
@@ -493,7 +496,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.batch_bounded",
         "A submit of many has so many at most",
-        Edit(_ROUTES, "if not 1 <= len(body.tasks) <= most:", "if not body.tasks:"),
+        Edit(_MANY_TASKS, "if not 1 <= len(body.tasks) <= most:", "if not body.tasks:"),
         f"{_BATCH}::test_what_is_no_batch_is_refused_whole",
     ),
     row(
@@ -512,7 +515,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "http.body",
         "No body over the limit is taken in",
         Edit(
-            _ROUTES,
+            _REQUESTS,
             "                if len(body) > limits.body_bytes:\n                    raise too_large\n",
         ),
         "tests/http/test_api.py::test_a_body_without_an_end_is_not_taken_in",
@@ -520,7 +523,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.query",
         "A filter that is misspelt shows nothing",
-        Edit(_ROUTES, "        Depends(_refuse_unknown_query),\n"),
+        Edit(_REQUESTS, "        Depends(_refuse_unknown_query),\n"),
         "tests/http/test_api.py::test_what_cannot_be_is_refused_as_a_problem",
     ),
     row(

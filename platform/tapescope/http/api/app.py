@@ -20,7 +20,7 @@ from tapescope.http.api import page
 from tapescope.http.api.guard import Guard
 from tapescope.http.api.limits import ApiLimits
 from tapescope.http.api.problems import Refused, make_problem
-from tapescope.http.api.routes import COMPONENTS, router
+from tapescope.http.api.routes import COMPONENTS, routers
 from tapescope.http.api.state import ApiState, Who
 from tapescope.http.api.task_acts import need_ops
 from tapescope.http.api.trace_urls import check_trace_url
@@ -80,9 +80,8 @@ def make_app(
     )
     app.state.tapescope = state
     app.add_middleware(cast("Any", Guard), state=state)
-    app.include_router(router)
-    for pages in page.routers:
-        app.include_router(pages)
+    for each in (*routers, *page.routers):
+        app.include_router(each)
     _add_health(app, state, HealthApp(manager.check_health, metrics))
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
@@ -100,7 +99,13 @@ def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
 def prepare_answers(app: FastAPI) -> None:
     """Make what each route and each page makes when it is first asked for; some 300 ms of CPU."""
     page.compile_templates()
-    nowhere = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": []}
+    nowhere: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": "/-",
+        "root_path": "",
+        "headers": [],
+    }
     for route in app.routes:
         route.matches(nowhere)
 
@@ -167,7 +172,8 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         methods = {
             method
-            for route in router.routes
+            for each in routers
+            for route in each.routes
             if isinstance(route, APIRoute) and route.path_regex.match(path)
             for method in route.methods or ()
         }

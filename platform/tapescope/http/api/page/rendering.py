@@ -31,7 +31,15 @@ from tapescope_telemetry import __version__
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["compile_templates", "make_fragment", "now_us", "render", "static_file", "url_of"]
+__all__ = [
+    "compile_templates",
+    "environment",
+    "make_fragment",
+    "now_us",
+    "render",
+    "static_file",
+    "url_of",
+]
 
 _POLICY: Final = "; ".join(
     (
@@ -77,7 +85,8 @@ def _say_when(us: int) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates are; it keeps what it has compiled."""
     made = Environment(
         loader=PackageLoader("tapescope.http.api.page"),
         autoescape=True,
@@ -103,14 +112,14 @@ def _environment() -> Environment:
 def compile_templates() -> None:
     """All of them, which takes some 200 ms of CPU in a process: else the first look at each page
     waits for its own."""
-    environment = _environment()
-    for name in environment.list_templates(extensions=("html",)):
-        environment.get_template(name)
+    made = environment()
+    for name in made.list_templates(extensions=("html",)):
+        made.get_template(name)
 
 
 def make_fragment(template: str, **values: Any) -> str:
     """A template without a request."""
-    return _environment().get_template(template).render(values)
+    return environment().get_template(template).render(values)
 
 
 async def render(
