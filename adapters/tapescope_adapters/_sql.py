@@ -51,6 +51,7 @@ def conditions(wanted: TaskFilter) -> tuple[dict[str, Any], dict[str, Any]]:
     of_row |= {
         "op =": wanted.op,
         "owner =": wanted.owner,
+        "queue =": wanted.queue,
         "idempotency_key =": wanted.idempotency_key,
         "created_at >=": wanted.since_us,
         "created_at <": wanted.until_us,

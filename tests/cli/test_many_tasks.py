@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tapescope import TaskStatus, TaskStore, find_store
-from tapescope.cli._filters import choose_tasks
+from tapescope import NewTask, TaskStatus, TaskStore, find_store
+from tapescope.cli._filters import Wanted
 from tapescope.model.ops import KnownOp
-from tapescope.store.validation import StoreLimits
+from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope_adapters.sqlite import SqliteStore
 from tests.cli.command import Tapescope, read_terminal
 from tests.cli.tasks import claim, make_ended, make_every_kind, make_failed, make_task
@@ -43,7 +43,7 @@ async def find_changed(store: TaskStore) -> tuple[int, int, int]:
 async def test_list_filters_combine(store: TaskStore, tapescope: Tapescope) -> None:
     """Each option leaves only what it names, alone and with the others."""
     ids = await make_every_kind(store)
-    other = await make_task(store, "scan")
+    other, _ = await store.create(NewTask(new_task_id(), "scan", queue="bulk"))
 
     def listed(*options: str) -> set[str]:
         return {task["task_id"] for task in tapescope.json("list", *options)["tasks"]}
@@ -59,6 +59,9 @@ async def test_list_filters_combine(store: TaskStore, tapescope: Tapescope) -> N
     assert listed("--since", "2026-01-31", "--until", "2026-01-31T12:00:00Z") == set()
     assert listed("--since", "1h", "--failed", "--op", "scan") == set()
     assert listed("--key", "none") == set()
+    assert listed("--queue", "bulk") == {other.task_id}
+    assert listed("--queue", "default") == {*ids.values()}
+    assert listed("--queue", "bulk", "--failed") == set()
 
 
 async def test_filtered_list_reads_on_past_empty_pages(sqlite_url: str, store: TaskStore) -> None:
@@ -66,7 +69,7 @@ async def test_filtered_list_reads_on_past_empty_pages(sqlite_url: str, store: T
     rare = [(await make_task(store, "scan")).task_id for _ in range(3)]
     for _ in range(9):
         await make_task(store)
-    wanted = choose_tasks(None, "scan", None, None, None, None, failed=False)
+    wanted = Wanted(op="scan")
     async with SqliteStore(sqlite_url, limits=StoreLimits(looked_at=2)) as other:
         two = await wanted.read_page(other, 2, None)
         rest = await wanted.read_page(other, 2, two.next)

@@ -137,6 +137,7 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
         row, waits = await first.status(), await other.status()
         tagged = await client.list(tag="a")
         children = await client.list(parent_id=first.task_id)
+        queued = await client.list(queue="bulk")
         cancelled = await other.cancel("no need")
         with pytest.raises(TaskCancelled, match="no need"):
             await other.result()
@@ -147,6 +148,7 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert result == 8
     assert (row.retries, waits.timeout, waits.idempotency_key is not None) == (2, 9, True)
     assert (row.priority, waits.priority) == (0, -4)
+    assert [task.task_id for task in queued.tasks] == [other.task_id]
     assert (row.tags, waits.tags, waits.parent_id) == ((), ("a", "b"), None)
     assert [task.task_id for task in tagged.tasks] == [other.task_id]
     assert children.tasks == ()

@@ -173,7 +173,7 @@ async def test_a_list_is_read_by_pages_and_filters(served_url: str) -> None:
     async with working(served_url, work=False) as bench:
         began = datetime.now(UTC) - timedelta(hours=1)
         ids = [await bench.submit("double", params={"n": n}) for n in range(5)]
-        other = await bench.submit("wait", delay=3_600)
+        other = await bench.submit("wait", delay=3_600, queue="bulk")
         await bench.client.post(f"/v1/tasks/{other}/cancel")
         pages: list[list[str]] = []
         cursor: str | None = None
@@ -187,10 +187,14 @@ async def test_a_list_is_read_by_pages_and_filters(served_url: str) -> None:
                 break
         cancelled = await bench.get("/v1/tasks", status="cancelled", since=began.isoformat())
         before = await bench.get("/v1/tasks", until=began.isoformat())
+        bulk = await bench.get("/v1/tasks", queue="bulk")
+        bad = await bench.client.get("/v1/tasks", params={"queue": "no name"})
 
         assert [one for page in pages for one in page] == ids[::-1]
         assert [task["task_id"] for task in cancelled["tasks"]] == [other]
         assert before["tasks"] == []
+        assert [task["task_id"] for task in bulk["tasks"]] == [other]
+        assert problem_of(bad) == (422, "BadSetting")
 
 
 async def test_an_ended_task_is_submitted_again(sqlite_url: str) -> None:

@@ -241,7 +241,8 @@ async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) ->
     """Chips, filters and pages are links; every task is on one page; what is misspelt is told."""
     async with browsing(sqlite_url, work=False) as bench:
         store = bench.manager.store
-        tasks = [await store.create(NewTask(new_task_id(), "abc"[n % 3])) for n in range(9)]
+        new = [NewTask(new_task_id(), "abc"[n % 3], queue="pqr"[n // 3]) for n in range(9)]
+        tasks = [await store.create(one) for one in new]
         ids = [task.task_id for task, _ in tasks]
         await store.request_cancel(ids[0])
         found: list[str] = []
@@ -255,6 +256,7 @@ async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) ->
             assert not path or "status=pending" in path
         cancelled = await bench.get("/tasks?status=cancelled")
         b = await bench.get("/tasks?op=b")
+        q = await bench.get("/tasks?queue=q")
         none = await bench.get("/tasks?until=7d")
         misspelt = await bench.get("/tasks?statu=failed", 422)
         bad = await bench.get("/tasks?status=fine", 422)
@@ -264,6 +266,7 @@ async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) ->
     assert f"t-{ids[0]}" in cancelled.find_all("tr", "id")
     assert len(cancelled.find_all("tr", "id")) == 1
     assert len(b.find_all("tr", "id")) == 3
+    assert q.find_all("tr", "id") == [f"t-{one}" for one in ids[5:2:-1]]
     assert none.find_all("tr", "id") == []
     assert "statu" in misspelt.words
     assert "fine" in bad.words

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
-from typing import Final
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -18,37 +19,28 @@ from tapescope.cli._types import Words
 from tapescope.errors import BadOp
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
 
-__all__ = [
-    "Wanted",
-    "choose_tasks",
-    "failed_option",
-    "key_option",
-    "op_option",
-    "owner_option",
-    "parent_option",
-    "since_option",
-    "status_option",
-    "tag_option",
-    "until_option",
-]
+__all__ = ["Wanted", "since_option", "task_filters", "until_option"]
+
+R = TypeVar("R")
 
 _PAGE: Final = 1_000
 
-status_option = click.option(
+_status_option = click.option(
     "--status",
     type=Words(TaskStatus),
     metavar="STATUS",
     help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
 )
-failed_option = click.option(
+_failed_option = click.option(
     "--failed", is_flag=True, help="Only tasks that failed: the same as --status failed."
 )
-owner_option = click.option(
+_owner_option = click.option(
     "--owner", metavar="OWNER", help="Only tasks of this owner, as 'tapescope show' names it."
 )
-key_option = click.option("--key", metavar="KEY", help="Only tasks with this idempotency key.")
-tag_option = click.option("--tag", metavar="TAG", help="Only tasks with this tag.")
-parent_option = click.option(
+_queue_option = click.option("--queue", metavar="QUEUE", help="Only tasks of this queue.")
+_key_option = click.option("--key", metavar="KEY", help="Only tasks with this idempotency key.")
+_tag_option = click.option("--tag", metavar="TAG", help="Only tasks with this tag.")
+_parent_option = click.option(
     "--parent",
     metavar="TASK_ID",
     shell_complete=complete_task,
@@ -72,6 +64,7 @@ class Wanted:
     status: TaskStatus | None = None
     op: str | None = None
     owner: str | None = None
+    queue: str | None = None
     key: str | None = None
     tag: str | None = None
     parent: str | None = None
@@ -109,6 +102,7 @@ class Wanted:
                 status=self.status,
                 op=self.op,
                 owner=self.owner,
+                queue=self.queue,
                 idempotency_key=self.key,
                 tag=self.tag,
                 parent_id=self.parent,
@@ -133,30 +127,53 @@ class Wanted:
                 return
 
 
-def choose_tasks(
-    status: TaskStatus | None,
-    op: str | None,
-    owner: str | None,
-    key: str | None,
-    since: str | None,
-    until: str | None,
-    *,
-    failed: bool,
-    tag: str | None = None,
-    parent: str | None = None,
-) -> Wanted:
-    """What the options ask for. Raises ``BadOp``, and a usage error."""
-    if op is not None and not is_op(op):
-        raise BadOp(op)
-    if failed and status not in (None, TaskStatus.FAILED):
-        raise click.BadParameter(f"it contradicts --status {status}", param_hint="--failed")
-    return Wanted(
-        TaskStatus.FAILED if failed else status,
-        op,
-        owner,
-        key,
-        tag,
-        parent,
-        None if since is None else parse_time(since, "--since"),
-        None if until is None else parse_time(until, "--until"),
+def task_filters(*, with_failed: bool) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """The options that choose tasks; a command has what they ask for as ``wanted``.
+
+    What they ask for is checked first: the command raises ``BadOp``, and a usage error.
+    """
+    options = (
+        _status_option,
+        *((_failed_option,) if with_failed else ()),
+        *(op_option, _owner_option, _queue_option, _key_option, _tag_option, _parent_option),
+        *(since_option, until_option),
     )
+
+    def add(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def run(
+            *,
+            status: TaskStatus | None,
+            op: str | None,
+            owner: str | None,
+            queue: str | None,
+            key: str | None,
+            tag: str | None,
+            parent: str | None,
+            since: str | None,
+            until: str | None,
+            failed: bool = False,
+            **others: Any,
+        ) -> R:
+            if op is not None and not is_op(op):
+                raise BadOp(op)
+            if failed and status not in (None, TaskStatus.FAILED):
+                raise click.BadParameter(f"it contradicts --status {status}", param_hint="--failed")
+            wanted = Wanted(
+                TaskStatus.FAILED if failed else status,
+                op,
+                owner,
+                queue,
+                key,
+                tag,
+                parent,
+                None if since is None else parse_time(since, "--since"),
+                None if until is None else parse_time(until, "--until"),
+            )
+            return command(wanted=wanted, **others)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return add

@@ -134,6 +134,7 @@ class Lister(Protocol):
         status: TaskStatus | None = None,
         op: str | None = None,
         owner: str | None = None,
+        queue: str | None = None,
         idempotency_key: str | None = None,
         tag: str | None = None,
         parent_id: str | None = None,

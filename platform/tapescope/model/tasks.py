@@ -327,6 +327,7 @@ class TaskFilter:
     op: str | None = None
     owner: str | None = None
     """The manager that runs the task, or ran it to its end."""
+    queue: str | None = None
     idempotency_key: str | None = None
     since_us: int | None = None
     """Created at this time or later, in microseconds since the Unix epoch."""
@@ -347,6 +348,7 @@ class TaskFilter:
             self.status in (None, task.status)
             and self.op in (None, task.op)
             and self.owner in (None, task.owner)
+            and self.queue in (None, task.queue)
             and self.idempotency_key in (None, task.idempotency_key)
             and (self.tag is None or self.tag in task.tags)
             and self.parent_id in (None, task.parent_id)

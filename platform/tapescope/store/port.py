@@ -107,6 +107,7 @@ from tapescope.store.validation import (
     check_page_size,
     check_parent,
     check_place,
+    check_queue,
     check_queues,
     check_seconds,
     check_tag,
@@ -751,6 +752,7 @@ class TaskStore:
         status: TaskStatus | None = None,
         op: str | None = None,
         owner: str | None = None,
+        queue: str | None = None,
         idempotency_key: str | None = None,
         tag: str | None = None,
         parent_id: str | None = None,
@@ -773,6 +775,7 @@ class TaskStore:
         limit = check_page_size(limit)
         if status is not None:
             status = check_choice("status", TaskStatus, status)
+        queue = None if queue is None else check_queue(queue)
         op, owner, idempotency_key = (
             None if text is None else check_text(name, text)
             for name, text in (("op", op), ("owner", owner), ("idempotency_key", idempotency_key))
@@ -789,7 +792,9 @@ class TaskStore:
             end = first_id_of(until_us + _CLOCKS_DIFFER)
             before = end if before is None else min(before, end)
         times = since_us, until_us, from_id
-        wanted = TaskFilter(status, op, owner, idempotency_key, *times, tag, parent_id, params)
+        wanted = TaskFilter(
+            status, op, owner, queue, idempotency_key, *times, tag, parent_id, params
+        )
         found = await self._core.read(
             "list",
             lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),

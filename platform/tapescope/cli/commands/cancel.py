@@ -6,18 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from tapescope.cli._filters import (
-    Wanted,
-    choose_tasks,
-    key_option,
-    op_option,
-    owner_option,
-    parent_option,
-    since_option,
-    status_option,
-    tag_option,
-    until_option,
-)
+from tapescope.cli._filters import Wanted, task_filters
 from tapescope.cli._options import json_option, source_options, tasks_argument
 from tapescope.cli._output import make_printable, print_json, print_line, say
 from tapescope.cli._question import confirm, yes_option
@@ -35,14 +24,7 @@ __all__ = ["cancel"]
 
 @click.command("cancel")
 @tasks_argument
-@status_option
-@op_option
-@owner_option
-@key_option
-@tag_option
-@parent_option
-@since_option
-@until_option
+@task_filters(with_failed=False)
 @click.option(
     "--message",
     default="",
@@ -56,14 +38,7 @@ __all__ = ["cancel"]
 def cancel(
     *,
     task_ids: tuple[str, ...],
-    status: TaskStatus | None,
-    op: str | None,
-    owner: str | None,
-    key: str | None,
-    tag: str | None,
-    parent: str | None,
-    since: str | None,
-    until: str | None,
+    wanted: Wanted,
     message: str,
     yes: bool,
     as_json: bool,
@@ -76,11 +51,8 @@ def cancel(
     returns as soon as the requests are stored; it does not wait for the tasks to end. A task whose
     owner is lost ends at once.
     """
-    wanted = choose_tasks(
-        status, op, owner, key, since, until, failed=False, tag=tag, parent=parent
-    )
     check_named(task_ids, given=wanted.given)
-    if status is not None and status.terminal:
+    if wanted.status is not None and wanted.status.terminal:
         raise click.BadParameter("such tasks have ended", param_hint="--status")
     return run_main(
         _cancel(choose_place(store, server), task_ids, wanted, message, yes=yes, as_json=as_json)

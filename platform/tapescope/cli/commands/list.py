@@ -8,19 +8,7 @@ from typing import Any, Final
 import click
 
 from tapescope.cli._completion import complete_task
-from tapescope.cli._filters import (
-    Wanted,
-    choose_tasks,
-    failed_option,
-    key_option,
-    op_option,
-    owner_option,
-    parent_option,
-    since_option,
-    status_option,
-    tag_option,
-    until_option,
-)
+from tapescope.cli._filters import Wanted, task_filters
 from tapescope.cli._options import json_option, source_options, wide_option
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import show_status
@@ -37,7 +25,7 @@ from tapescope.cli._wording import (
     waits_for_workers,
 )
 from tapescope.model.json_shapes import list_shape
-from tapescope.model.tasks import Task, TaskPage, TaskStatus
+from tapescope.model.tasks import Task, TaskPage
 from tapescope.model.times import format_time
 from tapescope.model.wording import format_age, name_error, shorten_id
 from tapescope.program import run_main
@@ -56,15 +44,7 @@ _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error"
 
 
 @click.command("list")
-@status_option
-@failed_option
-@op_option
-@owner_option
-@key_option
-@tag_option
-@parent_option
-@since_option
-@until_option
+@task_filters(with_failed=True)
 @click.option("--limit", type=WHOLE_NUMBER, default=50, metavar="N", help="The most tasks to list.")
 @click.option(
     "--before",
@@ -77,15 +57,7 @@ _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error"
 @source_options
 def list_tasks(
     *,
-    status: TaskStatus | None,
-    failed: bool,
-    op: str | None,
-    owner: str | None,
-    key: str | None,
-    tag: str | None,
-    parent: str | None,
-    since: str | None,
-    until: str | None,
+    wanted: Wanted,
     limit: int,
     before: str | None,
     wide: bool,
@@ -97,9 +69,6 @@ def list_tasks(
 
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
-    wanted = choose_tasks(
-        status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent
-    )
     place = choose_place(store, server)
     look = _read(place, wanted, limit, before, params=as_json)
     page, lost, paused, name = run_main(look)

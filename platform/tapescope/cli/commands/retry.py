@@ -7,19 +7,7 @@ from typing import Final
 
 import click
 
-from tapescope.cli._filters import (
-    Wanted,
-    choose_tasks,
-    failed_option,
-    key_option,
-    op_option,
-    owner_option,
-    parent_option,
-    since_option,
-    status_option,
-    tag_option,
-    until_option,
-)
+from tapescope.cli._filters import Wanted, task_filters
 from tapescope.cli._options import json_option, source_options, tasks_argument, wait_option
 from tapescope.cli._output import say
 from tapescope.cli._question import confirm, yes_option
@@ -33,7 +21,6 @@ from tapescope.errors import (
     UniqueKeyTaken,
     UnknownTask,
 )
-from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
@@ -45,15 +32,7 @@ _REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken, O
 
 @click.command("retry")
 @tasks_argument
-@status_option
-@failed_option
-@op_option
-@owner_option
-@key_option
-@tag_option
-@parent_option
-@since_option
-@until_option
+@task_filters(with_failed=True)
 @yes_option
 @wait_option
 @json_option
@@ -61,15 +40,7 @@ _REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken, O
 def retry(
     *,
     task_ids: tuple[str, ...],
-    status: TaskStatus | None,
-    failed: bool,
-    op: str | None,
-    owner: str | None,
-    key: str | None,
-    tag: str | None,
-    parent: str | None,
-    since: str | None,
-    until: str | None,
+    wanted: Wanted,
     yes: bool,
     wait: bool,
     as_json: bool,
@@ -82,9 +53,6 @@ def retry(
     A new task has the op, params, timeout, retries, priority, queue, expiry, tags, parent and keys,
     but for the idempotency key, of the old one. A worker of the store must have registered the op.
     """
-    wanted = choose_tasks(
-        status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent
-    )
     check_named(task_ids, given=wanted.given)
     if wanted.given and wanted.status is None:
         raise click.BadParameter("say which tasks: with --failed or --status", param_hint="retry")

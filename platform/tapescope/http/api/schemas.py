@@ -728,6 +728,7 @@ class _ChosenBody(_Body):
 
     op: Annotated[str | None, Field(examples=["resize"])] = None
     owner: str | None = None
+    queue: str | None = None
     key: Annotated[str | None, Field(description="The idempotency key.")] = None
     tag: str | None = None
     parent: str | None = None

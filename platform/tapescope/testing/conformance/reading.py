@@ -64,10 +64,12 @@ class ReadingConformance(StoreSuite):
             assert set(by_status) == set(TaskStatus)
             assert all(n == len(listed[status, op]) for status, n in by_status.items())
 
-    async def test_list_by_owner_key_and_time(self, store: TaskStore) -> None:
+    async def test_list_by_owner_queue_key_and_time(self, store: TaskStore) -> None:
         """Each condition leaves out what does not meet it, alone and with the others."""
         running = await start(store, "resize")
-        keyed, _ = await store.create(NewTask(new_task_id(), "resize", idempotency_key="k1"))
+        keyed, _ = await store.create(
+            NewTask(new_task_id(), "resize", idempotency_key="k1", queue="bulk")
+        )
         other, _ = await store.create(NewTask(new_task_id(), "scan", idempotency_key="k1"))
         times = {task.task_id: task.created_at for task in (await store.list()).tasks}
         tick = timedelta(microseconds=1)
@@ -75,6 +77,9 @@ class ReadingConformance(StoreSuite):
         asked: list[tuple[dict[str, Any], set[str]]] = [
             ({"owner": running.owner}, {running.task_id}),
             ({"owner": "nobody"}, set()),
+            ({"queue": "bulk"}, {keyed.task_id}),
+            ({"queue": "default"}, {running.task_id, other.task_id}),
+            ({"queue": "bulk", "op": "scan"}, set()),
             ({"idempotency_key": "k1"}, {keyed.task_id, other.task_id}),
             ({"idempotency_key": "k1", "op": "scan"}, {other.task_id}),
             ({"idempotency_key": "k2", "op": "scan"}, set()),
@@ -96,6 +101,7 @@ class ReadingConformance(StoreSuite):
         [
             {"op": "rare"},
             {"owner": "me"},
+            {"queue": "night"},
             {"since": datetime.now(UTC) - timedelta(days=1), "op": "rare"},
             {"status": TaskStatus.PENDING, "op": "rare"},
         ],
@@ -115,7 +121,7 @@ class ReadingConformance(StoreSuite):
 
         assert [len(page.tasks) for page in pages[:2]] == [0, 0]
         found = [task.task_id for page in pages for task in page.tasks]
-        assert found == ([] if "owner" in conditions else [rare.task_id])
+        assert found == ([] if {"owner", "queue"} & set(conditions) else [rare.task_id])
         assert len(pages) == 3
 
     async def test_list_shows_tasks_as_get_does(self, store: TaskStore) -> None:

@@ -106,7 +106,18 @@ async def show_overview(request: Request) -> Response:
 
 _CHILDREN: Final = 20
 """Children of a task that its page lists."""
-_FILTERS: Final = ("status", "op", "text", "owner", "key", "tag", "parent", "since", "until")
+_FILTERS: Final = (
+    "status",
+    "op",
+    "text",
+    "owner",
+    "queue",
+    "key",
+    "tag",
+    "parent",
+    "since",
+    "until",
+)
 
 
 @router.get("/tasks")
@@ -154,6 +165,7 @@ async def _read_tasks(state: ApiState, query: Mapping[str, str]) -> TaskPage:
         status=None if status is None else check_choice("status", TaskStatus, status),
         op=query.get("op"),
         owner=query.get("owner"),
+        queue=query.get("queue"),
         idempotency_key=query.get("key"),
         tag=query.get("tag"),
         parent_id=query.get("parent"),

@@ -141,6 +141,7 @@ async def _choose(
                 status=status,
                 op=body.op,
                 owner=body.owner,
+                queue=body.queue,
                 idempotency_key=body.key,
                 tag=body.tag,
                 parent_id=body.parent,

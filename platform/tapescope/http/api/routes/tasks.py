@@ -62,6 +62,7 @@ async def list_tasks(
     status: Annotated[TaskStatus | None, Query()] = None,
     op: Annotated[str | None, Query(description="Of this op.")] = None,
     owner: Annotated[str | None, Query(description="Of this manager.")] = None,
+    queue: Annotated[str | None, Query(description="Of this queue.")] = None,
     key: Annotated[str | None, Query(description="With this idempotency key.")] = None,
     tag: Annotated[str | None, Query(description="With this tag.")] = None,
     parent: Annotated[
@@ -92,6 +93,7 @@ async def list_tasks(
             status=status,
             op=op,
             owner=owner,
+            queue=queue,
             idempotency_key=key,
             tag=tag,
             parent_id=parent,
