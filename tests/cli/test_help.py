@@ -92,12 +92,12 @@ def test_no_command_is_the_help_and_status_2(tapescope: Tapescope) -> None:
 def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
     """No line is longer, and every option has its help."""
     tapescope.env["COLUMNS"] = "80"
-    done = tapescope.here(name, "--help")
+    done, short = tapescope.here(name, "--help"), tapescope.here(name, "-h")
     lines = done.stdout.decode().splitlines()
 
     assert (done.returncode, done.stderr) == (0, b"")
+    assert (short.returncode, short.stderr, short.stdout) == (0, b"", done.stdout)
     assert max(map(len, lines)) <= 80
     assert not re.search(r"<\w|\{[A-Z-]|\[\[|\.\.\.\.", done.stdout.decode()), "click's own signs"
-    assert lines == tapescope.here(name, "-h").stdout.decode().splitlines()
     for parameter in app.commands[name].params:
         assert parameter.help, parameter.name
