@@ -9,11 +9,13 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import click
 import promql_parser
 import pytest
 import yaml
 
 from tapescope import TaskManager
+from tapescope.cli.app import app
 from tapescope.cli.commands.worker import worker
 from tapescope_telemetry import METRICS
 
@@ -45,7 +47,8 @@ def unit() -> configparser.SectionProxy:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """What ``tapescope worker`` makes of these words; it refuses what it does not know."""
-    return worker.make_context("worker", words).params
+    whole = click.Context(app, info_name="tapescope", **app.context_settings)
+    return worker.make_context("worker", words, parent=whole).params  # alone it forgets -h for ever
 
 
 def test_the_unit_starts_a_worker_and_waits_for_it(unit: configparser.SectionProxy) -> None:
