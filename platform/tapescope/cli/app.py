@@ -48,6 +48,7 @@ _COMMANDS: Final = {
     "prune": "prune",
     "migrate": "migrate",
     "spool": "spool",
+    "dashboards": "dashboards",
     "demo": "demo",
     "drill": "drill",
     "completion": "completion",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from tapescope.errors import BadSetting
+from tapescope.model.addresses import is_link
 
 __all__ = ["check_trace_url", "fill_trace_url"]
 
@@ -17,19 +18,10 @@ _MOST: Final = 2_048
 
 def check_trace_url(name: str, template: str) -> str:
     """The template, if it is one: a URL of http or https with ``{trace_id}`` in it, and perhaps
-    ``{span_id}``. Raises ``BadSetting``, by this name of the setting.
-
-    A link of a page that begins with another scheme could run a script.
-    """
-    plain = template.isascii() and template.isprintable() and not set(template) & set(' "<>\\')
-    try:
-        parts = urlsplit(template)
-        leads = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        leads = False
+    ``{span_id}``. Raises ``BadSetting``, by this name of the setting."""
     left = template.replace(_TRACE, "").replace(_SPAN, "")
     sound = _TRACE in template and len(template) <= _MOST and not set(left) & set("{}")
-    if not (plain and leads and sound):
+    if not (sound and is_link(template)):
         raise BadSetting(
             name,
             template,
