@@ -4,6 +4,7 @@ and a cancel that ends a task of which no attempt runs."""
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ __all__ = [
     "SubmitSpan",
     "UntracedRun",
     "continue_trace",
+    "copy_untraced",
     "format_trace_context",
     "format_traceparent",
     "format_tracestate",
@@ -184,6 +186,14 @@ def continue_trace(trace_context: str | None, baggage: str | None = None) -> Gen
         yield
     finally:
         _detach(token)
+
+
+def copy_untraced(of: contextvars.Context) -> contextvars.Context:
+    """A copy of a context, in which no span and no baggage is current."""
+    copy = of.copy()
+    with SPANS_OF_OTHERS:
+        copy.run(contexts.attach, NO_CONTEXT)  # never detached: the context ends with its task
+    return copy
 
 
 def _detach(token: Token[Context] | None) -> None:

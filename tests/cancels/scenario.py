@@ -794,6 +794,8 @@ def _collect(warned: list[warnings.WarningMessage], history: History, died: bool
     leaves that ``died`` keeps itself for another round, where its coroutines still clean up.
     """
     said: list[str] = []
+    if died:
+        _forget_dead_scopes()
     while True:
         left = gc.collect() and died
         errors = [call.error for call in history.calls if call.error and call.error.__traceback__]
@@ -803,6 +805,16 @@ def _collect(warned: list[warnings.WarningMessage], history: History, died: bool
         warned.clear()
         for error in errors:
             error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
+def _forget_dead_scopes() -> None:
+    """anyio keeps a task for as long as it stands in a scope, and with it a whole store; of a
+    process whose loop is closed none leaves any more."""
+    scopes = sys.modules.get("anyio._backends._asyncio")
+    kept: Any = getattr(scopes, "_task_states", {})
+    for task in list(kept):
+        if task.get_loop().is_closed():
+            del kept[task]
 
 
 async def _mend(place: Place, played: Sequence[Played]) -> None:

@@ -11,6 +11,7 @@ import re
 import signal
 import sqlite3
 from contextlib import closing
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -173,12 +174,15 @@ async def test_the_settings_of_the_pages_are_taken(sqlite_url: str) -> None:
 
 
 async def test_tasks_are_found_by_what_they_belong_to(sqlite_url: str) -> None:
-    """By the tags and by the parent of the page on context."""
-    tags, parents = read_programs("docs/howto/context.md")
-    ops = Ops()
+    """By the tags and by the parent of the page on context; and a request's context is carried."""
+    tags, parents, of_request = read_programs("docs/howto/context.md")
+    ops, person = Ops(), ContextVar("person", default="")
 
     async def work(report: Reporter, folder: str = "") -> None:
         pass
+
+    async def send_welcome(report: Reporter, to: str) -> str:
+        return person.get()
 
     resize, clean_up = ops.op("resize")(work), ops.op("clean_up")(work)
     async with TaskManager(sqlite_url, ops=ops) as manager:
@@ -188,9 +192,15 @@ async def test_tasks_are_found_by_what_they_belong_to(sqlite_url: str) -> None:
         task = await run_import.submit(["a", "b"])
         await task.result(30)
         children = (await manager.store.list(parent_id=task.task_id)).tasks
+        person.set("ann")
+        given = {"manager": manager, "address": "a", "send_welcome": send_welcome}
+        await run(of_request, given)
+        (welcome,) = (await manager.store.list(op="welcome")).tasks
+        told = await manager.handle(welcome.task_id).result(30)
 
     assert len(names["page"].tasks) == sum(names["counts"].values()) == 1
     assert [(one.op, one.cancel_with_parent) for one in children] == [("resize", True)] * 2
+    assert told == "ann"
 
 
 async def test_what_a_runner_logs_goes_on_its_tape(sqlite_url: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import Context
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -669,6 +670,7 @@ class TaskManager:
         concurrency_key: str | None = None,
         queue: str | None = None,
         expires_in: float | None = None,
+        context: Context | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -703,6 +705,11 @@ class TaskManager:
         which is at once, or after ``delay``, or at ``run_at``; or none begins, and the task ends as
         cancelled, with the reason ``expired``. What has begun goes on, and so do its retries.
         ``None`` means the op's own, as above, or no limit.
+
+        A ``runner`` has an empty context, as another process would give it. With a ``context``, as
+        ``contextvars.copy_context()`` gives, each of its attempts has a copy of that one: what a
+        request has set, such as its id, is in what the runner logs. Its span and its baggage are
+        what they would be without.
 
         With a ``unique_key`` no task is made while another one of the op with this key has not
         ended: the handle is of that one, whatever its params are, and ``created`` is false. The
@@ -749,6 +756,7 @@ class TaskManager:
             concurrency_key,
             queue,
             expires_in,
+            context,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -1100,6 +1108,9 @@ class TaskManager:
         if submission.retry is not None and (submission.runner is None or registered is not None):
             expected = "None for an op that workers run: it has the policy it was registered with"
             raise BadSetting("retry", submission.retry, f"{expected}. Give 'retries' for a number")
+        if submission.context is not None and registered is not None:
+            expected = "None for an op that workers run: another process may run it"
+            raise BadSetting("context", submission.context, expected)
         if submission.runner is None:
             known = None if registered is None else registered.runner
             return self._encode(submission, known, stored=stored), None
@@ -1110,8 +1121,8 @@ class TaskManager:
             if submission.queue is not None:
                 expected = "None beside a runner that is run here: workers take ops from queues"
                 raise BadSetting("queue", submission.queue, expected)
-            if submission.retry is not None:
-                runner = replace(runner, retry=submission.retry)
+            if submission.retry is not None or submission.context is not None:
+                runner = replace(runner, retry=submission.retry, context=submission.context)
             return submission, runner
         if registered.runner.call != runner.call:
             raise OpTaken(submission.op, registered.runner.call, runner.call)

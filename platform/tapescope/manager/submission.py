@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
@@ -43,6 +44,13 @@ def check_policy(policy: object, retries: int | None) -> int:
     return policy.times
 
 
+def _check_context(context: object, runner: object) -> Context:
+    if runner is None or not isinstance(context, Context):
+        expected = "None, or for a runner of your own what contextvars.copy_context() gives"
+        raise BadSetting("context", context, expected)
+    return context
+
+
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Submission(Generic[R_co]):
@@ -68,6 +76,7 @@ class Submission(Generic[R_co]):
     concurrency_key: str | None = None
     queue: str | None = None
     expires_in: float | None = None
+    context: Context | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -104,6 +113,7 @@ class Submission(Generic[R_co]):
             else check_key(self.concurrency_key, "concurrency_key"),
             None if self.queue is None else check_queue(self.queue),
             None if self.expires_in is None else check_expiry(self.expires_in),
+            None if self.context is None else _check_context(self.context, self.runner),
             self.types,
         )
 

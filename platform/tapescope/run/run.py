@@ -60,6 +60,7 @@ from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 from tapescope.shielded import EXITS
 from tapescope_telemetry.logger import Logger
+from tapescope_telemetry.spans import copy_untraced
 
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
@@ -353,8 +354,10 @@ class Run:
     # --- its asyncio task -------------------------------------------------------------------------
 
     def _begin_loop_task(self) -> None:
+        given = self.runner.context
+        context = contextvars.Context() if given is None else copy_untraced(given)
         self._loop_task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
+            self._run(), name=f"tapescope-run-{self.task.task_id}", context=context
         )
         self._loop_task.add_done_callback(self._note_loop_task_end)
 

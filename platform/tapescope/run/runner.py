@@ -78,6 +78,8 @@ class Runner:
     """What its annotations say of its values; ``None`` where it is not an op's."""
     resource: Factory | None = field(default=None, compare=False)
     """What makes the resource that it is given after the reporter; ``None`` where it has none."""
+    context: contextvars.Context | None = field(default=None, compare=False)
+    """Each attempt runs in a copy of it; ``None`` for an empty one."""
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -250,6 +251,7 @@ class SyncManager:
         concurrency_key: str | None = None,
         queue: str | None = None,
         expires_in: float | None = None,
+        context: Context | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -279,6 +281,7 @@ class SyncManager:
             concurrency_key,
             queue,
             expires_in,
+            context,
         )
         return self.submit_bound(submission, connection=connection)
 

@@ -693,9 +693,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "page.trace_url",
         "A link to a trace runs no script",
         Edit(
-            f"{_HTTP}/api/trace_urls.py",
-            'leads = parts.scheme in ("http", "https") and bool(parts.hostname)',
-            "leads = True",
+            f"{TAPESCOPE}/model/addresses.py",
+            'parts.scheme in ("http", "https") and bool(parts.hostname)',
+            "True",
         ),
         f"{_PAGES}::test_what_is_no_url_of_traces_is_refused",
     ),

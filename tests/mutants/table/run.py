@@ -293,9 +293,30 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.own_context",
         "A run's context is its own: nothing of the submitter's is current in it",
-        Edit(_RUN, ", context=contextvars.Context()\n        )", "\n        )"),
+        Edit(
+            _RUN,
+            "contextvars.Context() if given is None",
+            "contextvars.copy_context() if given is None",
+        ),
         "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
         on="memory",
+    ),
+    row(
+        "run.carried_untraced",
+        "In a context that is carried into a run no span and no baggage of its request is current",
+        Edit(
+            "telemetry/tapescope_telemetry/spans.py",
+            "        copy.run(contexts.attach, NO_CONTEXT)",
+            "        pass",
+        ),
+        "tests/run/test_carried_context.py::test_its_span_and_baggage_are_what_they_would_be_without",
+        on="memory",
+    ),
+    row(
+        "run.carried_copy",
+        "Each attempt has the context that its submit was given, and not what another one left in it",
+        Edit("telemetry/tapescope_telemetry/spans.py", "    copy = of.copy()", "    copy = of"),
+        "tests/run/test_carried_context.py::test_each_attempt_has_it_as_it_was_given",
     ),
     row(
         "run.first_reason",
