@@ -1,7 +1,8 @@
 """What writers notice of clients that mean ill: ``python -m bench.hostile``.
 
 A worker appends to a hundred tasks, at a steady pace; another process serves the same store over
-HTTP; a third one is the clients. What an append waits is measured in turns, alone and beside each
+HTTP; a third one is the clients, of the lowest priority: in life they have machines of their own,
+and take no processor from a writer. What an append waits is measured in turns, alone and beside each
 kind of client: ``slowloris`` (requests that never end), ``idle`` (10,000 streams that nothing is
 told on, of which the server takes 1,000), ``trickle`` (readers of a long tape that take a byte a
 second), ``bodies`` (uploads over the limit, one after the other).
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -89,6 +91,7 @@ _KINDS: Final[dict[str, tuple[int, Callable[[int, str], Coroutine[Any, Any, None
 
 async def press(kind: str, port: int, task_id: str) -> None:
     """Be so many clients, and come again where one was hung up on; until the process is ended."""
+    os.nice(19)
     clients, client = _KINDS[kind]
 
     async def come_again() -> None:
