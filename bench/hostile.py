@@ -2,9 +2,9 @@
 
 A worker appends to a hundred tasks, at a steady pace; another process serves the same store over
 HTTP; a third one is the clients, of the lowest priority: in life they have machines of their own,
-and take no processor from a writer. What an append waits is measured in turns, alone and beside each
-kind of client: ``slowloris`` (requests that never end), ``idle`` (10,000 streams that nothing is
-told on, of which the server takes 1,000), ``trickle`` (readers of a long tape that take a byte a
+and take no processor from a writer. What an append waits is measured in turns, alone and beside
+each kind of client: ``slowloris`` (requests that never end), ``idle`` (10,000 streams that nothing
+is told on, of which the server takes 1,000), ``trickle`` (readers of a long tape that take a byte a
 second), ``bodies`` (uploads over the limit, one after the other).
 """
 
