@@ -19,6 +19,7 @@ from tests.support.holding import held
 from tests.support.postgres_sessions import session
 
 if TYPE_CHECKING:
+    from tests.support.postgres_sessions import Session
     from tests.support.services import Postgres
 
 HOUR: Final = 3_600_000_000
@@ -167,11 +168,7 @@ async def test_a_claim_begins_after_its_locks(postgres_server: Postgres, sound: 
             await other.start()
             await conn.execute("INSERT INTO limits VALUES ('x', 'k', 0)")
             claiming = asyncio.ensure_future(claim_some(store, 5))
-            while not await conn.fetch(
-                "SELECT 1 FROM pg_locks l WHERE NOT l.granted"
-                " AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))"
-            ):
-                pass  # it waits for the first row of the key
+            await until_waiting(conn)
             free = await conn.fetchval("SELECT now_us()")
             await other.rollback()
         claims = await claiming
@@ -206,16 +203,67 @@ async def test_a_row_that_another_session_holds_is_passed_over(postgres_server: 
     """Neither one that is out of its window, nor one of the time to come stops a claim."""
     url = postgres_server.url()
     async with find_store(url) as store, asyncio.timeout(30):
-        await register(store, 9, WINDOW)
+        await register(store, 2, WINDOW)
         await create(store, 1)
-        await run_statement(
-            url, f"INSERT INTO limit_starts VALUES ('x', 'k', 1, 8), ('x', 'k', {2**60}, 9)"
-        )
+        rows = f"('x', 'k', 1, 8), ('x', 'k', {PARKED - 1}, 9)"
+        await run_statement(url, f"INSERT INTO limit_starts VALUES {rows}")
         async with session(url) as conn, conn.transaction():
             await conn.execute("SELECT 1 FROM limit_starts FOR UPDATE")
             claims = await claim_some(store, 1)
 
     assert len(claims) == 1
+
+
+async def test_a_start_of_meanwhile_is_made_no_earlier(postgres_server: Postgres) -> None:
+    """What began while a claim waited began after the time by which that claim looks."""
+    url = postgres_server.url()
+    async with find_store(url) as store, asyncio.timeout(30):
+        await register(store, 1, HOUR)
+        await create(store, 1)
+        async with session(url) as conn:
+            other = conn.transaction()
+            await other.start()
+            await conn.execute("INSERT INTO limits VALUES ('x', 'k', 0)")
+            claiming = asyncio.ensure_future(claim_some(store, 5))
+            await until_waiting(conn)
+            await run_statement(url, "INSERT INTO limit_starts VALUES ('x', 'k', now_us(), 9)")
+            (begun,) = await read(url, "SELECT begun_at FROM limit_starts")
+            await other.rollback()
+        none = await claiming
+        (kept,) = await read(url, "SELECT begun_at FROM limit_starts")
+
+    assert none == []
+    assert kept >= begun
+
+
+async def test_each_transaction_writes_a_look_of_its_own(postgres_server: Postgres) -> None:
+    """For one of another's may be taken just now, by a claim that does not see what began here."""
+    url = postgres_server.url()
+    async with find_store(url) as store:
+        await register(store, 1, HOUR)
+        (task,) = await create(store, 1)
+        await make_due(url, task)
+        await run_statement(url, f"INSERT INTO limit_looks VALUES ('x', {2 * HOUR}, 'k')")
+        await run_statement(
+            url,
+            "UPDATE tasks SET status = 'running', attempt = 1, owner = 'o',"
+            f" claimed_at = {HOUR}, lease_expires_at = {HOUR} WHERE id = {task.key}",
+        )
+        looks = await read(url, f"SELECT due_at FROM limit_looks WHERE due_at = {2 * HOUR}")
+
+    assert looks == [2 * HOUR] * 2
+
+
+async def test_a_rate_that_cannot_be_read_is_not_told(store_url: str) -> None:
+    """Half of one, or none that is a number of times, was written past tapescope."""
+    async with find_store(store_url) as store:
+        await register(store, 1, HOUR)
+        told: list[bool] = []
+        for change in ("rate_per_us = 1", "rate_per_us = NULL", "rate_times = 0, rate_per_us = 1"):
+            await run_statement(store_url, f"UPDATE ops SET {change}")
+            told.append("x" in await store.ops.read())
+
+    assert told == [True, False, False]
 
 
 async def register(store: TaskStore, times: int, per_us: int) -> None:
@@ -227,6 +275,15 @@ async def create(store: TaskStore, n: int, key: str | None = "k") -> list[Task]:
     """Tasks with one concurrency key."""
     new = [NewTask(new_task_id(), "x", concurrency_key=key) for _ in range(n)]
     return [(await store.create(one))[0] for one in new]
+
+
+async def until_waiting(conn: Session) -> None:
+    """Until a session waits for this one: a claim for the first row of a key."""
+    while not await conn.fetch(
+        "SELECT 1 FROM pg_locks l WHERE NOT l.granted"
+        " AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))"
+    ):
+        pass
 
 
 async def make_due(url: str, task: Task) -> None:

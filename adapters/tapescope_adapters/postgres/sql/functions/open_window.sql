@@ -1,6 +1,6 @@
 -- How many more attempts of a key may begin now, NULL for any number: what is out of the window is deleted, and the key
 -- is looked at when the oldest of the others leaves it. What began in the time to come, for the clock was set back,
--- counts for one window from now on; that is asked of the clock as it is read here, after all that the statement sees.
+-- counts for one window from now on: by the clock as it is read here, for what began after x_now may have begun just now.
 -- For admit_parked, which has locked the key where it may make a task due.
 CREATE OR REPLACE FUNCTION open_window(x_op text, x_key text, x_now bigint) RETURNS integer
 LANGUAGE plpgsql
@@ -27,7 +27,6 @@ BEGIN
      WHERE s.ctid = ANY (ARRAY(SELECT w.ctid FROM limit_starts w
                                 WHERE w.op = x_op AND w.concurrency_key = x_key
                                   AND w.begun_at > x_now AND w.begun_at < 253402300799999999
-                                  AND w.begun_at > now_us()
                                   FOR UPDATE SKIP LOCKED));
     SELECT count(*), min(s.begun_at) INTO begun, first FROM limit_starts s
      WHERE s.op = x_op AND s.concurrency_key = x_key AND s.begun_at > x_now - per;
