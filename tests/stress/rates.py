@@ -92,7 +92,7 @@ async def play_rates(
 
 
 def _submission(n: int) -> Submission:
-    """Of three fourths of the tasks the key is one; every third takes a while, every tenth fails once."""
+    """Of three fourths of the tasks the key is one; a third takes a while, a tenth fails once."""
     key = "most" if n % 4 else f"other{n % 3}"
     params = {"seconds": 0.0 if n % 3 else WORK, "fails": n % 10 == 1}
     return Submission(OP, params=params, retries=RETRIES, concurrency_key=key)

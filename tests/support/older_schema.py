@@ -80,7 +80,7 @@ async def take_migration_off(url: str) -> None:
             *("tasks_hold_slot_new", "tasks_hold_slot", "tasks_free_slot"),
             *("tasks_free_slot_deleted", "tasks_look_when_due", "ops_change_slots"),
             *("tasks_give_start", "tasks_begin_start", "tasks_take_start_back"),
-            *("tasks_take_start_deleted", "ops_change_rate"),
+            "tasks_take_start_deleted",
         ):
             conn.execute(f"DROP TRIGGER {trigger}")
         for table in ("limits", "limit_looks", "limit_starts"):

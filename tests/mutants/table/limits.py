@@ -254,11 +254,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
                 "A key is looked at when its retry is due, on SQLite",
                 f"{_SUITE}::TestSqlite::test_what_gave_its_slot_up_waits_for_one",
             ),
-            (
-                "ops_change_slots",
-                "More slots are given at once, on SQLite",
-                f"{_SUITE}::TestSqlite::test_an_op_may_change_its_slots",
-            ),
         )
     ),
     *(
@@ -554,13 +549,40 @@ GUARDS: Final[tuple[Guard, ...]] = (
                 "What is deleted before it begins gives its place back",
                 f"{_RATES}::test_a_deleted_task_gives_its_place_back[sqlite]",
             ),
-            (
-                "change",
-                "ops_change_rate",
-                "A key is looked at when its rate changes",
-                f"{_SUITE}::TestSqlite::{_CHANGE}",
-            ),
         )
+    ),
+    row(
+        "limits.ops_change_slots",
+        "More slots, and more in a window, are given at once, on SQLite",
+        Edit(_RATES_SQLITE, r"^CREATE TRIGGER ops_change_slots\b.*?^END;$", pattern=True),
+        f"{_SUITE}::TestSqlite::test_an_op_may_change_its_slots",
+    ),
+    row(
+        "limits.change_twice_sqlite",
+        "Slots that are changed twice before a look are registered, on SQLite",
+        Edit(
+            _RATES_SQLITE,
+            r"^     WHERE NOT EXISTS \(SELECT 1 FROM limit_looks d.*?\);$",
+            new=";",
+            pattern=True,
+        ),
+        f"{_SLOTS}::test_an_op_may_change_its_slots_twice[sqlite]",
+    ),
+    row(
+        "limits.rate_change_sqlite",
+        "A key is looked at when its rate changes, on SQLite",
+        Edit(_RATES_SQLITE, "    OR NEW.rate_times IS NOT OLD.rate_times\n"),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
+    ),
+    row(
+        "limits.rate_keys_sqlite",
+        "A key that nobody holds is looked at when its rate changes, on SQLite",
+        Edit(
+            _RATES_SQLITE,
+            "             UNION\n            SELECT s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op) AS k",
+            ") AS k",
+        ),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
     ),
     row(
         "limits.rate_gone_sqlite",

@@ -95,6 +95,7 @@ class RatesConformance(StoreSuite):
         given = await _claim(store, 5, queues=["mail"])
         at = store.clock.now()
         await until(lambda: store.clock.now() > at + 2 * WINDOW)
+        await _create(store, "k", queue="mail")  # so that a claim looks at the key
         late = await _claim(store, 5, queues=["mail"])
         (claim,) = await _claim(store, 5, queues=["bulk"])
         full = await _claim(store, 5)

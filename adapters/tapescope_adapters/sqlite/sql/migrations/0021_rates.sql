@@ -52,13 +52,20 @@ BEGIN
        AND task = OLD.id;
 END;
 
--- An op without a rate leaves no rows; all keys that have some are looked at.
-CREATE TRIGGER ops_change_rate AFTER UPDATE OF rate_times, rate_per_us ON ops
-WHEN NEW.rate_times IS NOT OLD.rate_times OR NEW.rate_per_us IS NOT OLD.rate_per_us
+-- All keys in use are looked at, as 0017 has it; an op without a rate leaves no rows. OR IGNORE means nothing below an
+-- upsert: with it an op whose slots were changed twice, and no look was taken meanwhile, could not be registered.
+DROP TRIGGER ops_change_slots;
+CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent, rate_times, rate_per_us ON ops
+WHEN NEW.max_concurrent IS NOT OLD.max_concurrent
+    OR NEW.rate_times IS NOT OLD.rate_times
+    OR NEW.rate_per_us IS NOT OLD.rate_per_us
 BEGIN
-    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
-    SELECT l.op, 1, l.concurrency_key FROM limits l WHERE l.op = NEW.op
-     UNION
-    SELECT s.op, 1, s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op;
+    INSERT INTO limit_looks (op, due_at, concurrency_key)
+    SELECT NEW.op, 1, k.concurrency_key
+      FROM (SELECT l.concurrency_key FROM limits l WHERE l.op = NEW.op
+             UNION
+            SELECT s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op) AS k
+     WHERE NOT EXISTS (SELECT 1 FROM limit_looks d
+                        WHERE d.op = NEW.op AND d.due_at = 1 AND d.concurrency_key = k.concurrency_key);
     DELETE FROM limit_starts WHERE op = NEW.op AND NEW.rate_times IS NULL;
 END;
