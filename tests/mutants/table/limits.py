@@ -575,6 +575,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestSqlite::{_CHANGE}",
     ),
     row(
+        "limits.rate_longer_sqlite",
+        "A key is looked at when its window changes, on SQLite",
+        Edit(_RATES_SQLITE, "\n    OR NEW.rate_per_us IS NOT OLD.rate_per_us"),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
+    ),
+    row(
         "limits.rate_keys_sqlite",
         "A key that nobody holds is looked at when its rate changes, on SQLite",
         Edit(
