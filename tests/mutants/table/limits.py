@@ -818,9 +818,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
                 "A rate that is gone leaves no rows",
                 Edit(
                     f"{POSTGRES}/sql/functions/look_at_op.sql",
-                    "    DELETE FROM limit_starts s WHERE s.op = NEW.op AND NEW.rate_times IS NULL;\n",
+                    "IF NEW.rate_times IS NULL THEN",
+                    "IF false THEN",
                 ),
                 f"{_RATES}::{_GONE}[postgresql]",
+            ),
+            (
+                "held_gone",
+                "Who takes a rate away waits for no claim that begins an attempt",
+                Edit(
+                    f"{POSTGRES}/sql/functions/look_at_op.sql",
+                    "FOR UPDATE SKIP LOCKED",
+                    "FOR UPDATE",
+                ),
+                f"{_RATES}::{_PASSED}",
             ),
             (
                 "no_truncate",
