@@ -183,7 +183,7 @@ class RatesConformance(StoreSuite):
         assert order == [tasks[n].task_id for n in (5, 2, 1, 6, 0, 3)]
         assert await _claim(store, 3) == []
 
-    async def test_a_claim_takes_no_more_than_it_may(self, store: TaskStore) -> None:
+    async def test_a_claim_gives_no_more_places_than_it_has(self, store: TaskStore) -> None:
         """And what it leaves of a key with room goes to the next one."""
         await store.ops.register([_rated(10)])
         for key in "abab":
