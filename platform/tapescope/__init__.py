@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from tapescope.manager import (
         Op,
         Ops,
+        RateLimit,
         ResourceOp,
         Submission,
         SubmitHook,
@@ -235,6 +236,7 @@ __all__ = [
     "Pause",
     "PausePage",
     "QuarantinePage",
+    "RateLimit",
     "Redact",
     "Repair",
     "RepairReport",
@@ -388,6 +390,7 @@ _HOMES = {
     "Ops": "tapescope.manager",
     "Outcome": "tapescope.model",
     "QuarantinePage": "tapescope.model",
+    "RateLimit": "tapescope.manager",
     "Redact": "tapescope.model",
     "Repair": "tapescope.model",
     "RepairReport": "tapescope.model",

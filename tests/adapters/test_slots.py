@@ -47,6 +47,19 @@ async def test_full_keys_of_one_op_are_not_before_another_op(store_url: str) -> 
     assert claim.task.op == "y"
 
 
+async def test_an_op_may_change_its_slots_twice(store_url: str) -> None:
+    """Before any claim has looked at a key that is in use: the later number counts."""
+    async with find_store(store_url) as store:
+        await store.ops.register([KnownOp("x", max_concurrent=1)])
+        await create(store, *"kkkk")
+        first = await claim_some(store, 5)
+        for slots in (4, 3):
+            await store.ops.register([KnownOp("x", max_concurrent=slots)])
+        more = await claim_some(store, 5)
+
+    assert (len(first), len(more)) == (1, 2)
+
+
 async def test_a_session_that_holds_a_key_keeps_no_other_waiting(
     postgres_server: Postgres,
 ) -> None:

@@ -15,7 +15,7 @@ def test_a_parked_task_says_what_it_waits_for(tapescope: Tapescope) -> None:
     after = tapescope.json("show", task_id)
 
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "waits for a slot of concurrency key 'eu', and a worker" in lines
+    assert "waits for a slot, or the rate, of concurrency key 'eu', and a worker" in lines
     assert " parked " in listed
     assert (shape["status"], shape["parked"], shape["concurrency_key"]) == ("pending", True, "eu")
     assert (after["status"], after["parked"]) == ("cancelled", False)

@@ -16,6 +16,7 @@ from tapescope import (
     BadEngineUrl,
     BadSetting,
     EngineUnfit,
+    RateLimit,
     Reporter,
     StoreUnavailable,
     Submission,
@@ -38,6 +39,7 @@ from tapescope.engine import (
     find_engine,
     reconcile,
 )
+from tapescope.manager.ops import OpSettings
 from tapescope.manager.pool import RunPool
 from tapescope.model.ops import PausePage
 from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
@@ -239,17 +241,19 @@ async def test_what_has_a_queue_is_claimed_from_it(engine: QueueEngine) -> None:
     assert len(engine.answers) <= 1  # it brought the last one alone
 
 
+@pytest.mark.parametrize("settings", [{"max_concurrent": 1}, {"rate_limit": RateLimit(9, per=1)}])
 async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
-    engine: QueueEngine,
+    engine: QueueEngine, settings: OpSettings
 ) -> None:
-    """Submits, batches, schedules and retries of an op with ``max_concurrent``: its claims' slots.
+    """Submits, batches, schedules and retries of an op with ``max_concurrent``, or with a rate: its
+    claims' slots.
 
     A retry of a task with a key of its own, too: who retries it cannot leave the key out.
     """
     async with MemoryStore() as store:
         manager = TaskManager(store, engine=engine, drain=0.0)
 
-        @manager.op("scarce", max_concurrent=1)
+        @manager.op("scarce", **settings)
         async def scarce(report: Reporter) -> str:
             return "done"
 

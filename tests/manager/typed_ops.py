@@ -19,6 +19,7 @@ from tapescope import (
     GiveUp,
     Op,
     Ops,
+    RateLimit,
     Reporter,
     ResourceOp,
     Retry,
@@ -39,7 +40,7 @@ async def resize(report: Reporter, folder: str, *, width: int = 100) -> list[str
     return [folder, str(width)]
 
 
-@ops.op("count")
+@ops.op("count", rate_limit=RateLimit(100, per=60))
 def count(report: ThreadReporter, words: list[str]) -> int:
     """A runner in a thread."""
     return len(words)
@@ -218,6 +219,9 @@ async def wrong(manager: TaskManager) -> None:
     RetryPolicy(on=int)  # type: ignore[arg-type]
     RetryPolicy(3)  # type: ignore[call-arg]
     Retry(30)  # type: ignore[arg-type]
+    RateLimit(100, 60)  # type: ignore[call-arg]
+    RateLimit("100", per=60)  # type: ignore[arg-type]
+    ops.op("sum", rate_limit=100)  # type: ignore[call-overload]
     resize.options(retry=RetryPolicy())  # type: ignore[call-arg]
     count.bind("a")  # type: ignore[arg-type]
     TaskManager("sqlite:///tasks.db", ops="shop")  # type: ignore[arg-type]

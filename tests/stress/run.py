@@ -28,6 +28,7 @@ from tests.stress.orphans import CANCELLED_SUBMITS, play_cancelled_submits
 from tests.stress.over_http import OVER_HTTP, play_over_http
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
+from tests.stress.rates import RATED, play_rates
 from tests.stress.slots import SLOTTED, play_slots
 from tests.support.faulty_telemetry import Fault
 from tests.support.services import running_postgres
@@ -43,6 +44,7 @@ ALL_KINDS = (
     FLEET,
     FLEET_KILLED,
     SLOTTED,
+    RATED,
 )
 CORE_KINDS = tuple(kind for kind in KINDS if kind != RETRY)
 """What is played with telemetry that fails."""
@@ -99,6 +101,12 @@ async def stress(
                     with place(store) as empty:
                         assert empty is not None, "as above"
                         results.append(await play_slots(store, empty, runs))
+                elif kind == RATED:
+                    if url is None:
+                        continue  # as above
+                    with place(store) as empty:
+                        assert empty is not None, "as above"
+                        results.append(await play_rates(store, empty, runs))
                 elif kind in (FLEET, FLEET_KILLED):
                     if url is None:
                         continue  # as above

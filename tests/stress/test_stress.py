@@ -13,6 +13,7 @@ from tests.stress.orphans import play_cancelled_submits
 from tests.stress.over_http import play_over_http
 from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
+from tests.stress.rates import play_rates
 from tests.stress.run import CORE_KINDS, REAL
 from tests.stress.slots import play_slots
 from tests.support.faulty_telemetry import Fault
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.stress, pytest.mark.slow]
 
 RUNS = 40
 SLOTTED_TASKS = 200
+RATED_TASKS = 300
 
 
 def find_url(store: str, request: pytest.FixtureRequest) -> str | None:
@@ -112,6 +114,16 @@ async def test_no_more_run_than_a_key_has_slots(store_url: str) -> None:
 
     assert result.outcomes == {"succeeded": SLOTTED_TASKS}
     assert result.bad == {}
+
+
+@pytest.mark.slow
+async def test_no_more_begin_than_a_rate_lets(store_url: str) -> None:
+    """Of four workers that are killed: all tasks succeed, and no window has more than the rate."""
+    result = await play_rates("store", store_url, RATED_TASKS, kill_every=3.0)
+
+    assert result.outcomes == {"succeeded": RATED_TASKS}
+    assert result.bad == {}
+    assert result.late > 1
 
 
 async def test_harness_finds_two_transactions() -> None:

@@ -37,9 +37,11 @@ async def take_migration_off(url: str) -> None:
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column} CASCADE")
             for column in ("unique_key", "concurrency_key", "parked_at"):
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column} CASCADE")
-            await raw.execute("DROP TRIGGER ops_change_slots ON ops")
-            await raw.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
-            await raw.execute("DROP TABLE limits, limit_looks")
+            for what in ("slots", "rate"):
+                await raw.execute(f"DROP TRIGGER ops_change_{what} ON ops")
+            for column in ("max_concurrent", "rate_times", "rate_per_us"):
+                await raw.execute(f"ALTER TABLE ops DROP COLUMN {column}")
+            await raw.execute("DROP TABLE limits, limit_looks, limit_starts")
             for column in ("engine", "confirm_at"):  # with its indexes
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
@@ -77,16 +79,18 @@ async def take_migration_off(url: str) -> None:
             *("tasks_begin_parked", "tasks_parked_is_not_due"),
             *("tasks_hold_slot_new", "tasks_hold_slot", "tasks_free_slot"),
             *("tasks_free_slot_deleted", "tasks_look_when_due", "ops_change_slots"),
+            *("tasks_give_start", "tasks_begin_start", "tasks_take_start_back"),
+            "tasks_take_start_deleted",
         ):
             conn.execute(f"DROP TRIGGER {trigger}")
-        for table in ("limits", "limit_looks"):
+        for table in ("limits", "limit_looks", "limit_starts"):
             conn.execute(f"DROP TABLE {table}")
         for index in ("tasks_unique_key_open", "tasks_parked"):
             conn.execute(f"DROP INDEX {index}")
         conn.execute("DROP INDEX tasks_expiring")
         for column in ("unique_key", "parked_at", "concurrency_key", "expires_in"):
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
-        for column in ("max_concurrent", "max_waiting", "expires_s"):
+        for column in ("max_concurrent", "max_waiting", "expires_s", "rate_times", "rate_per_us"):
             conn.execute(f"ALTER TABLE ops DROP COLUMN {column}")
         for index in ("tasks_due_op", "tasks_due_queue", "tasks_to_confirm"):
             conn.execute(f"DROP INDEX {index}")

@@ -428,8 +428,10 @@ class PostgresBackend(StoreBackend):
         queues = [known.queue for known in ops]
         bounds = [None if known.max_waiting is None else str(known.max_waiting) for known in ops]
         expiries = [None if known.expires_in is None else str(known.expires_in) for known in ops]
+        times = [None if known.rate_times is None else str(known.rate_times) for known in ops]
+        windows = [None if (us := known.rate_per_us) is None else str(us) for known in ops]
         told = (names, timeouts, retries, priorities, slots, queues, bounds, expiries)
-        await self._shared.fetch(self._sql["register_ops"], *told)
+        await self._shared.fetch(self._sql["register_ops"], *told, times, windows)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)

@@ -62,6 +62,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "pauses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "limits": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "limit_looks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limit_starts": ("SELECT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

@@ -386,7 +386,7 @@ class SqliteBackend(StoreBackend):
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         claimed = await self._changing(
-            lambda conn: _claims.claim_due(conn, self._sql, order, self._context.clock.now())
+            lambda conn: _claims.claim_due(conn, self._sql, order, self._context.clock.now)
         )
         self._wrote(len(claimed), 0)
         return claimed

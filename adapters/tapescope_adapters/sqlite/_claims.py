@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final
 
@@ -35,11 +35,15 @@ _DEAD: Final = 3_600_000_000
 """Microseconds that the row of a worker is kept after its time."""
 
 
-def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> list[DueRow]:
+def claim_due(
+    conn: sqlite3.Connection, sql: Queries, order: DueOrder, read_now: Callable[[], int]
+) -> list[DueRow]:
     """Claim what is due, in one transaction. No reply is lost here: the number means nothing."""
+    now = read_now()
     if _find(conn, sql, order, now, 1) == _NONE and not has_look(conn, sql, order, now):
         return []  # the write lock is not taken for nothing
     with write_transaction(conn):
+        now = read_now()  # who had the lock until now began what it began before this time
         admit_parked(conn, sql, order, now)
         keys = _find(conn, sql, order, now, order.limit)
         expired: list[DueRow] = []
@@ -143,6 +147,8 @@ def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp],
                 known.queue,
                 known.max_waiting,
                 known.expires_in,
+                known.rate_times,
+                known.rate_per_us,
             )
             for known in ops
         ],

@@ -1,4 +1,5 @@
-"""Slots of concurrency keys, for parked tasks, in the transaction of a claim (decision 0103)."""
+"""Slots and starts of concurrency keys, for parked tasks, in the transaction of a claim (decisions
+0103 and 0107)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def has_look(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) 
 
 def admit_parked(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> None:
     """Give the free slots of the keys that are to be looked at to the tasks that go first, as many
-    as the claim may take: these are due from now on. Key after key, while there is a place left."""
+    as may begin now and the claim may take: these are due from now on. Key after key, while there
+    is a place left. ``now`` was read in this transaction."""
     asked = {"ops": encode(order.ops, "ops"), "now": now, "owner": order.owner}
     left, looked = order.limit, Counter[str]()
     for _ in range(_KEYS):
@@ -37,15 +39,21 @@ def admit_parked(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: i
         name = {"op": op, "key": key}
         timed = name | {"now": now}
         conn.execute(sql["forget_looks"], timed)
-        most, held = conn.execute(sql["count_slots"], name).fetchone()
+        most, held, times = conn.execute(sql["count_slots"], name).fetchone()
         room = left + 1 if most is None else most - held
-        if room <= 0:
-            continue  # whatever frees a slot has the key looked at again
-        asked_for = timed | {"limit": min(room, left + 1)}
-        found = conn.execute(sql["find_parked"], asked_for).fetchall()
-        ids = [task for (task,) in found[:left]]
-        if ids:
-            conn.execute(sql["admit_parked"], (encode(ids, "keys"),))
-            left -= len(ids)
-        if len(found) > len(ids):  # there is a slot for another one, and no place in this claim
-            conn.execute(sql["look_again"], timed)
+        if times is not None:
+            conn.execute(sql["forget_starts"], timed)
+            conn.execute(sql["mend_starts"], timed)
+            (begun,) = conn.execute(sql["count_starts"], name).fetchone()
+            room = min(room, times - begun)
+        if room > 0:  # else whatever makes room has the key looked at again
+            asked_for = timed | {"limit": min(room, left + 1)}
+            found = conn.execute(sql["find_parked"], asked_for).fetchall()
+            ids = [task for (task,) in found[:left]]
+            if ids:
+                conn.execute(sql["admit_parked"], (encode(ids, "keys"),))
+                left -= len(ids)
+            if len(found) > len(ids):  # there is room for another one, and no place in this claim
+                conn.execute(sql["look_again"], timed)
+        if times is not None:
+            conn.execute(sql["look_at_window"], name)

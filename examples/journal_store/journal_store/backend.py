@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from journal_store import flushes, maintenance
-from journal_store.flushes import find_task, last_seq, list_tasks, make_startable
+from journal_store.flushes import find_starts, find_task, keep_begun, last_seq, list_tasks
 from journal_store.journal import Journal
 from journal_store.tables import Tables, Transaction, from_line, to_line
 from tapescope.model import (
@@ -223,10 +223,10 @@ class JournalBackend(StoreBackend):
         def step(tx: Transaction) -> int | None:
             able = set(ops) - set(tx.scan("pauses"))
             pending = list_tasks(tx, TaskStatus.PENDING)
-            startable = make_startable(tx)
+            starts = find_starts(tx, self._now())
             wanted = [one for one in pending if queues is None or one.queue in queues]
-            waiting = (task for task in wanted if task.op in able)
-            return min((task.run_us for task in waiting if startable(task)), default=None)
+            times = (starts.find_earliest(task) for task in wanted if task.op in able)
+            return min((at for at in times if at is not None), default=None)
 
         return await self._read(step)
 
@@ -283,8 +283,10 @@ class JournalBackend(StoreBackend):
         def step(tx: Transaction) -> None:
             for one in ops:
                 told = (one.timeout, one.retries, one.priority, one.max_concurrent)
-                kept = (one.queue, one.max_waiting, one.expires_in, self._now())
-                tx.put("ops", one.op, [one.op, *told, *kept])
+                kept = (one.queue, one.max_waiting, one.expires_in)
+                rate = (one.rate_times, one.rate_per_us)
+                tx.put("ops", one.op, [one.op, *told, *kept, *rate, self._now()])
+            keep_begun(tx, find_starts(tx, self._now()))
 
         await self._write(step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from journal_store.tables import Transaction
@@ -41,6 +41,7 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     RowPlan,
+    Starts,
     StoreLimits,
     TraceRow,
     add_event,
@@ -51,7 +52,6 @@ from tapescope.store import (
     check_next_event,
     decode,
     drop_event,
-    find_startable,
     list_ended,
     plan_cancel,
     plan_rows,
@@ -62,13 +62,14 @@ from tapescope.store import (
 
 __all__ = [
     "claim_due",
+    "find_starts",
     "find_task",
     "find_untaken",
+    "keep_begun",
     "kept_counter",
     "last_seq",
     "list_tasks",
     "list_traced",
-    "make_startable",
     "note_traces",
     "read_inbox",
     "rescue",
@@ -310,9 +311,19 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
     return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, end)
 
 
-def make_startable(tx: Transaction) -> Callable[[Task], bool]:
-    """Whether there is a slot for a pending task, each asked about in its turn."""
-    return find_startable(list_tasks(tx), [KnownOp(*row[:-1]) for row in tx.scan("ops").values()])
+def find_starts(tx: Transaction, now: int) -> Starts:
+    """Which pending tasks may begin, by the slots and the rate of their op."""
+    known = [KnownOp(*row[:-1]) for row in tx.scan("ops").values()]
+    begun = {(op, key): times for op, key, times in tx.scan("begun").values()}
+    return Starts(list_tasks(tx), known, begun, now)
+
+
+def keep_begun(tx: Transaction, starts: Starts) -> None:
+    """Keep when the attempts began that count in the window of a concurrency key."""
+    kept = {f"{op}/{key}": [op, key, times] for (op, key), times in starts.begun.items()}
+    for name in {*map(str, tx.scan("begun")), *kept}:
+        if tx.get("begun", name) != kept.get(name):
+            tx.put("begun", name, kept.get(name))
 
 
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
@@ -324,15 +335,17 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     due = [task for task in pending if task.op in able and task.run_us <= now]
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
-    startable = make_startable(tx)
-    mine = (one for one in due if startable(one) and order.takes(one))  # slots know no queues
+    starts = find_starts(tx, now)
+    mine = (one for one in due if starts.take(one) and order.takes(one))  # slots know no queues
     for task in islice(mine, order.limit):
         if task.has_expired(now):  # it is not begun, and who asked ends it
             rows.append(DueRow(task, 0, 0, expired=True))
             continue
         body = order.body(task.attempt + 1)
+        starts.note(task)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))
+    keep_begun(tx, starts)
     return rows
 
 

@@ -24,7 +24,8 @@ __all__ = [
 UNKNOWN: Final = "?"
 """How long a task ran whose clock was set back meanwhile."""
 PARKED: Final = "parked"
-"""What a person is told of a pending task without a slot of its key, in the place of its status."""
+"""What a person is told of a pending task whose key has no slot free, or its rate no place, in the
+place of its status."""
 
 _SIGNS: Final = {
     TaskStatus.SUCCEEDED: "✓",

@@ -46,7 +46,8 @@ class KnownOps:
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
         """The timeout, the retries, the priority, the queue and the expiry of a task: those of its
-        submit, else those of its op. How many of the op run at once, and may wait, is the op's."""
+        submit, else those of its op. How many of the op run at once, begin in a while, and may
+        wait, is the op's."""
         known = await self.find(store, submission.op) or KnownOp(submission.op)
         timeout, retries = submission.timeout, submission.retries
         priority, queue = submission.priority, submission.queue
@@ -60,4 +61,6 @@ class KnownOps:
             known.queue if queue is None else queue,
             known.max_waiting,
             known.expires_in if expires_in is None else expires_in,
+            known.rate_times,
+            known.rate_per_us,
         )

@@ -317,6 +317,7 @@ class TaskManager:
             max_lent=self._max_lent,
         )
         self._pool.limit_of = self._limit_of
+        self._pool.has_slots = self._has_slots
         self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
         self._loop_lag = LoopLag(settings.store.clock.monotonic)
@@ -348,6 +349,10 @@ class TaskManager:
         if registered is None:
             return -1
         return registered.max_running
+
+    def _has_slots(self, op: str) -> bool:
+        registered = self._registry.get(op)
+        return registered is not None and registered.max_concurrent is not None
 
     def _types_of(self, op: str | None) -> TypedValues | None:
         ops = self._registry.all()
@@ -716,8 +721,9 @@ class TaskManager:
         transaction that ends a task frees its key.
 
         Of an op with ``max_concurrent`` no more tasks with one ``concurrency_key`` run at once, in
-        whatever process; those without a key have one together. What has no slot waits, and no
-        worker takes it before. That is for ops that are run by name.
+        whatever process, and of one with ``rate_limit`` no more begin in a while; those without a
+        key have one together. What may not begin yet waits, and no worker takes it before. That is
+        for ops that are run by name.
 
         ``tags``, at most 10, are words by which the task is found: each 1 to 64 letters, digits and
         ``_ . : / @ = + -``. A task that is submitted in a runner, or in what it has begun, to the
@@ -1387,8 +1393,9 @@ def _find_engine(engine: Engine | str | None) -> Engine | None:
 
 
 def _find_slots(concurrency_key: str | None, known: KnownOp) -> str | None:
-    """The key of which a task needs a slot: that of its submit, else that of all without one."""
-    if concurrency_key is None and known.max_concurrent is not None:
+    """The key of which a task needs a slot, or a place in the window: that of its submit, else
+    that of all without one."""
+    if concurrency_key is None and (known.max_concurrent, known.rate_times) != (None, None):
         return ""
     return concurrency_key
 

@@ -37,6 +37,7 @@ from tapescope.errors import (
     TapescopeError,
 )
 from tapescope.manager.declared_schedules import DeclaredSchedule, declare_schedule
+from tapescope.manager.rate_limit import RateLimit
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
@@ -83,6 +84,7 @@ class OpSettings(TypedDict, total=False):
     max_waiting: int | None
     max_running: int | None
     max_concurrent: int | None
+    rate_limit: RateLimit | None
 
 
 class Op(Generic[P, R_co, C_co]):
@@ -108,6 +110,7 @@ class Op(Generic[P, R_co, C_co]):
         max_running: int | None,
         retry: RetryPolicy | None,
         stall_timeout: float | None,
+        rate_limit: RateLimit | None = None,
         resource: Factory | None = None,
     ) -> None:
         """Raises ``BadRunner``."""
@@ -121,7 +124,7 @@ class Op(Generic[P, R_co, C_co]):
         )
         functools.update_wrapper(self, function, updated=())  # its name, its text, its signature
         self.known, self.runner, self.max_running = known, runner, max_running
-        self._ops = ops
+        self._ops, self._rate_limit = ops, rate_limit
 
     def __repr__(self) -> str:
         return f"<Op {self.name!r}>"
@@ -154,6 +157,12 @@ class Op(Generic[P, R_co, C_co]):
     def max_concurrent(self) -> int | None:
         """How many of its tasks with one concurrency key run at once; ``None``: any number."""
         return self.known.max_concurrent
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How many attempts of its tasks with one concurrency key begin in any window, over the
+        whole store; ``None``: any number."""
+        return self._rate_limit
 
     @property
     def queue(self) -> str:
@@ -462,6 +471,7 @@ class Ops:
         max_waiting: int | None = None,
         max_running: int | None = None,
         max_concurrent: int | None = None,
+        rate_limit: RateLimit | None = None,
         resource: Factory | None = None,
     ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
@@ -478,6 +488,8 @@ class Ops:
         store, due or not, a submit is refused: ``OpFull``.
         ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
         one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
+        With ``rate_limit=RateLimit(100, per=60)`` at most 100 of their attempts begin in any 60
+        seconds, over the whole store; both may be given.
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
         op enters it once, and hands what it gives to each run, as the argument after the reporter.
@@ -503,6 +515,8 @@ class Ops:
             max_running = check_count("max_running", max_running)
         if max_concurrent is not None:
             max_concurrent = check_count("max_concurrent", max_concurrent)
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance]  # who calls may have no types
+            raise BadSetting("rate_limit", rate_limit, "a RateLimit, as RateLimit(100, per=60)")
         if resource is not None:
             resource = check_factory(resource)
 
@@ -510,8 +524,10 @@ class Ops:
             known = KnownOp(
                 *(name, timeout, retries, priority, max_concurrent, queue, max_waiting),
                 expires_in,
+                None if rate_limit is None else rate_limit.times,
+                None if rate_limit is None else rate_limit.per_us,
             )
-            of = (self, known, function, max_running, retry, stall_timeout, resource)
+            of = (self, known, function, max_running, retry, stall_timeout, rate_limit, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])
             return op

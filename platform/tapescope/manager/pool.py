@@ -92,6 +92,8 @@ class RunPool:
         self.limit_of: Callable[[str], int | None] = lambda _: None
         """How many claimed tasks of a registered op may run at once; ``None``: as many as of all,
         and -1 for an op that is not registered here."""
+        self.has_slots: Callable[[str], bool] = lambda _: True
+        """Whether a registered op has slots of concurrency keys."""
         self.types_of: Callable[[str | None], TypedValues | None] = lambda _: None
         """What the annotations of an op say of its values; of ``None``: those of any op whose
         result is more than JSON."""
@@ -299,7 +301,9 @@ class RunPool:
             return None
         own = parent.task
         if row.parked and (row.op, row.concurrency_key) == (own.op, own.concurrency_key):
-            return row  # wherever it is to run: the parent has one of the slots that it waits for
+            # Wherever it is to run, the parent has one of the slots that it waits for. The window
+            # of a rate moves on by itself.
+            return row if self.has_slots(row.op) else None
         limit = self.limit_of(row.op)
         if limit == -1:
             return None

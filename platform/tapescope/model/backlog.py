@@ -46,7 +46,8 @@ class WaitState(StrEnum):
     DUE = "due"
     """It may be claimed now."""
     SCHEDULED = "scheduled"
-    """It was submitted for a time that is not here yet, or has no slot of its concurrency key."""
+    """It was submitted for a time that is not here yet, or its concurrency key has no slot free, or
+    its rate no place."""
     RETRYING = "retrying"
     """An attempt of it ended, and the next may begin at a time that is not here yet."""
 

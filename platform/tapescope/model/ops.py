@@ -45,6 +45,11 @@ class KnownOp:
     expires_in: float | None = None
     """Seconds from when a task is due within which its first attempt begins, or none does; ``None``
     for no limit."""
+    rate_times: int | None = None
+    """How many attempts of its tasks with one concurrency key begin in any window of
+    ``rate_per_us``, over the whole store; ``None``: any number."""
+    rate_per_us: int | None = None
+    """The length of that window, in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,8 +168,9 @@ class NewTask:
     """While a task of the same op with this key has not ended, another one is not created: the open
     one is its answer, whatever its params are."""
     concurrency_key: str | None = None
-    """Of its op no more tasks with this key run at once than ``KnownOp.max_concurrent``; ``""`` is
-    the key of those that name none. ``None``: it counts with no others."""
+    """Of its op no more tasks with this key run at once than ``KnownOp.max_concurrent``, and no
+    more begin in a while than its rate has; ``""`` is the key of those that name none. ``None``: it
+    counts with no others."""
     engine: str | None = None
     """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
     themselves."""
@@ -248,10 +249,11 @@ class Task:
     unique_key: str | None = None
     """Of its op no other task with this key is open beside it."""
     concurrency_key: str | None = None
-    """Of its op no more tasks with this key run at once than the op allows."""
+    """Of its op no more tasks with this key run at once, or begin in a while, than the op
+    allows."""
     parked: bool = False
-    """Whether it is pending and has no slot of its concurrency key yet: no worker takes it before.
-    A claim gives it one as soon as it is due and one is free."""
+    """Whether it is pending, and its concurrency key has no slot free, or its rate no place: no
+    worker takes it before. A claim gives it both as soon as it is due and they are there."""
     engine: str | None = None
     """What brings it to a worker; ``None``: workers claim it themselves."""
     queue: str = DEFAULT_QUEUE

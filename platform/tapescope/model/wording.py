@@ -37,8 +37,8 @@ def describe_caller(by: str | None, role: str | None) -> str:
 def describe_slot(concurrency_key: str | None) -> str:
     """What a parked task waits for, to stand behind "it waits for"."""
     if not concurrency_key:
-        return "a slot of its op"
-    return make_printable(f"a slot of concurrency key {concurrency_key!r}")
+        return "a slot, or the rate, of its op"
+    return make_printable(f"a slot, or the rate, of concurrency key {concurrency_key!r}")
 
 
 def describe_stop(by: str | None, reason: str) -> str:

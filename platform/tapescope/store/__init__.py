@@ -99,12 +99,12 @@ from tapescope.store.tape_rules import (
     take_message,
 )
 from tapescope.store.task_rows import (
+    Starts,
     StoredTask,
     as_ended,
     as_given_up,
     as_pending,
     as_running,
-    find_startable,
     plan_cancel,
 )
 from tapescope.store.validation import StoreLimits, check_seconds, is_task_id, new_task_id
@@ -158,6 +158,7 @@ __all__ = [
     "RowPlan",
     "RowSource",
     "SchemaVersions",
+    "Starts",
     "StoreAway",
     "StoreBackend",
     "StoreLimits",
@@ -189,7 +190,6 @@ __all__ = [
     "drop_event",
     "encode",
     "find_key",
-    "find_startable",
     "find_store",
     "follow_batches",
     "follow_tape",

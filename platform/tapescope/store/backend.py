@@ -265,8 +265,9 @@ class StoreBackend(abc.ABC):
 
         Of its ops and queues (``DueOrder.takes``), the highest priority first, then the longest
         due, then the lowest key. None of an op that was paused before the call, and none for an
-        owner that drains. The slots of a concurrency key go in this order, too, whatever the
-        queues: one of a task that the claim does not take is left to a claim that does.
+        owner that drains. The slots of a concurrency key, and the places in the window of its rate,
+        go in this order, too, whatever the queues: those of a task that the claim does not take are
+        left to a claim that does. An attempt begins no earlier than the claim has counted others.
 
         The owner's same number again is answered with what its first try claimed, and claims no
         more. Raises as ``write`` does. Waits behind no append that is only queued.

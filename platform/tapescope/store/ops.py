@@ -180,6 +180,9 @@ def _can_be_read(known: KnownOp) -> bool:
         and (known.max_concurrent is None or known.max_concurrent >= 1)
         and is_queue(known.queue)
         and _is_bound(known.max_waiting)
+        and _is_bound(known.rate_times)
+        and _is_bound(known.rate_per_us)
+        and (known.rate_times is None) == (known.rate_per_us is None)
     )
 
 

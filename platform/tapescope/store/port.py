@@ -464,7 +464,8 @@ class TaskStore:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
 
         ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was
-        run since ``task`` was read; or when it has expired, and then it is ended.
+        run since ``task`` was read; when it has a concurrency key, for ``claim_due`` alone counts
+        those that begin; or when it has expired, and then it is ended.
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
@@ -502,8 +503,9 @@ class TaskStore:
         priority first, then the longest due, for ``lease`` seconds each, in one transaction that
         waits behind no append. A task that another session holds just now is left out, so fewer
         than there are may come while ``next_due`` says that one is due. The slots of a concurrency
-        key go in the same order to the tasks of all queues: one may go to a task of a queue that is
-        not asked for, and waits with it for a worker of that one. What has expired is not claimed;
+        key, and the places in the window of its rate, go in the same order to the tasks of all
+        queues: one may go to a task of a queue that is not asked for, and waits with it for a
+        worker of that one. What has expired is not claimed;
         what of it was met is ended, and others are looked for in its place.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given

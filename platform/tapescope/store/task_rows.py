@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tapescope.model.ops import KnownOp
 
 __all__ = [
+    "Starts",
     "StoredTask",
     "as_ended",
     "as_given_up",
     "as_pending",
     "as_running",
-    "find_startable",
     "plan_cancel",
 ]
 
@@ -163,25 +163,70 @@ def as_ended(task: Task, final: EventRow, now: int) -> Task:
     )
 
 
-def find_startable(tasks: Iterable[Task], ops: Iterable[KnownOp]) -> Callable[[Task], bool]:
-    """For a store that looks at all its tasks: whether there is a slot for a pending one.
+class Starts:
+    """For a store that looks at all its tasks: which pending ones may begin now, and when others
+    may, by the slots and the rate of their op (docs/decisions/0103 and 0107)."""
 
-    Each that is asked about in turn, and has one, is taken to keep it: so ask in the order in which
-    they are claimed.
-    """
-    most = {one.op: one.max_concurrent for one in ops}
-    held = Counter(
-        (task.op, task.concurrency_key) for task in tasks if task.status is TaskStatus.RUNNING
-    )
+    begun: dict[tuple[str, str], list[int]]
+    """By op and concurrency key, when the attempts began that count in the window, in microseconds
+    since the epoch: for the store to keep, and to give to the next one."""
 
-    def take(task: Task) -> bool:
-        limit = most.get(task.op)
-        if task.concurrency_key is None or limit is None:
-            return True
-        name = task.op, task.concurrency_key
-        if held[name] >= limit:
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        ops: Iterable[KnownOp],
+        begun: Mapping[tuple[str, str], Sequence[int]],
+        now: int,
+    ) -> None:
+        self._now = now
+        self._ops = {one.op: one for one in ops}
+        self._held = Counter(
+            (task.op, task.concurrency_key) for task in tasks if task.status is TaskStatus.RUNNING
+        )
+        self.begun = {}
+        for name, times in begun.items():
+            if kept := self._keep(name[0], times):
+                self.begun[name] = kept
+        self._counted = {name: list(times) for name, times in self.begun.items()}
+
+    def _keep(self, op: str, times: Sequence[int]) -> list[int]:
+        """Those in the window. One of the time to come, for the clock was set back, counts from
+        now on."""
+        known = self._ops.get(op)
+        if known is None or known.rate_per_us is None:
+            return []
+        since = self._now - known.rate_per_us
+        return sorted(min(at, self._now) for at in times if at > since)
+
+    def find_earliest(self, task: Task) -> int | None:
+        """When the pending task may begin, in microseconds since the epoch; ``None``: when a slot
+        is free, which is not known."""
+        known, key = self._ops.get(task.op), task.concurrency_key
+        if known is None or key is None:
+            return task.run_us
+        name = task.op, key
+        if known.max_concurrent is not None and self._held[name] >= known.max_concurrent:
+            return None
+        if known.rate_times is None or known.rate_per_us is None:
+            return task.run_us
+        times = self._counted.get(name, [])
+        full = len(times) - known.rate_times
+        return task.run_us if full < 0 else max(task.run_us, times[full] + known.rate_per_us)
+
+    def take(self, task: Task) -> bool:
+        """Whether the pending task may begin now; it is taken to do so, and to keep its slot: so
+        ask in the order in which they are claimed."""
+        at = self.find_earliest(task)
+        if at is None or at > self._now:
             return False
-        held[name] += 1
+        if task.concurrency_key is not None:
+            name = task.op, task.concurrency_key
+            self._held[name] += 1
+            self._counted.setdefault(name, []).append(self._now)
         return True
 
-    return take
+    def note(self, task: Task) -> None:
+        """A claim begins the task now: the attempt counts where the op has a rate."""
+        known = self._ops.get(task.op)
+        if task.concurrency_key is not None and known is not None and known.rate_times is not None:
+            self.begun.setdefault((task.op, task.concurrency_key), []).append(self._now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
@@ -72,7 +72,7 @@ from tapescope.store.orders import (
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
 from tapescope.store.tape_rules import RowPlan, add_event, plan_rows, plan_send
-from tapescope.store.task_rows import as_pending, find_startable, plan_cancel
+from tapescope.store.task_rows import Starts, as_pending, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
@@ -145,6 +145,8 @@ class MemoryBackend(StoreBackend):
         self.quarantine = Quarantine()
         """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
+        self._begun: Mapping[tuple[str, str], Sequence[int]] = {}
+        """By op and concurrency key, when the attempts began that count in its window."""
         self._leader: tuple[str | None, int] = None, 0
         self._schedules: dict[str, Schedule] = {}
         self._firing: tuple[str | None, int] = None, 0
@@ -324,25 +326,30 @@ class MemoryBackend(StoreBackend):
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
-        startable = self._find_startable()
-        mine = (one for one in due if startable(one.task) and order.takes(one.task))
+        starts = self._find_starts(now)
+        self._begun = starts.begun
+        mine = (one for one in due if starts.take(one.task) and order.takes(one.task))
         for record in islice(mine, order.limit):  # slots know no queues: they were asked first
             if record.task.has_expired(now):
                 claimed.append(DueRow(record.task, 0, 0, expired=True))
                 continue
             attempt = record.task.attempt + 1
             body = order.body(attempt)
+            starts.note(record.task)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
         self._claimed[order.owner] = order.number, claimed
         return claimed
 
-    def _find_startable(self) -> Callable[[Task], bool]:
+    def _find_starts(self, now: int) -> Starts:
         tasks = (record.task for record in self.records.values())
-        return find_startable(tasks, [known for known, _ in self._ops.values()])
+        known = [one for one, _ in self._ops.values()]
+        return Starts(tasks, known, self._begun, now)
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
-        self._ops |= {one.op: (one, self._context.clock.now()) for one in ops}
+        now = self._context.clock.now()
+        self._ops |= {one.op: (one, now) for one in ops}
+        self._begun = self._find_starts(now).begun  # none of an op that has no rate any more
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         since = self._context.clock.now() - within
@@ -404,10 +411,11 @@ class MemoryBackend(StoreBackend):
         return [self._pauses[op] for op in ops[:limit]]
 
     async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
-        startable = self._find_startable()
+        starts = self._find_starts(self._context.clock.now())
         pending = (record.task for record in self._pending_of(ops))
-        waiting = [task for task in pending if queues is None or task.queue in queues]
-        return min((task.run_us for task in waiting if startable(task)), default=None)
+        waiting = (task for task in pending if queues is None or task.queue in queues)
+        times = (starts.find_earliest(task) for task in waiting)
+        return min((at for at in times if at is not None), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()

@@ -33,6 +33,7 @@ _LONG: Final = 8
 _TABLES: Final = (
     *("tasks", "tagged", "events", "quarantine", "drop_counts"),
     *("ops", "schedules", "pauses", "repairs", "lanes", "limits", "limit_looks", "messages"),
+    "limit_starts",
 )
 
 
@@ -160,6 +161,11 @@ SELECT 'many.keys', created_at, 'key' || i FROM kinds
  UNION ALL
 SELECT 'one.key', {now} + {year} + i, 'all' FROM kinds;
 
+INSERT INTO limit_starts (op, concurrency_key, begun_at, task)
+SELECT 'many.keys', 'key' || i, {now}, i FROM kinds
+ UNION ALL
+SELECT 'one.key', 'all', {now}, i FROM kinds WHERE i <= 2;
+
 INSERT INTO tagged (tag, task_id) SELECT 'many', {task_id} FROM kinds;
 
 INSERT INTO tagged (tag, task_id) SELECT 'few', {task_id} FROM kinds WHERE slot = 7;
@@ -206,8 +212,8 @@ SELECT 'unknown' || i, 1, 'unknown_task', 'log', 'unknown', 1, 1 FROM kinds WHER
 
 INSERT INTO ops (op, retries, told_at) SELECT 'old' || i, 0, {begin} FROM kinds;
 
-INSERT INTO ops (op, retries, told_at, max_concurrent)
-VALUES ('many.keys', 0, {begin}, 1), ('one.key', 0, {begin}, 2);
+INSERT INTO ops (op, retries, told_at, max_concurrent, rate_times, rate_per_us)
+VALUES ('many.keys', 0, {begin}, 1, 1, {year}), ('one.key', 0, {begin}, 2, 2, {year});
 
 INSERT INTO schedules (name, op, params, every_s, time_zone, catch_up, overlap, origin, paused,
                        next_at, created_at, revision)

@@ -43,6 +43,7 @@ _PAGE = 10
 _ABSENT = [f"absent{n}" for n in range(40)]
 """Ops of which no task is pending."""
 _DAY = 86_400.0
+_WINDOW = 86_400_000_000
 _ABSENT_IDS = [new_task_id() for _ in range(3)]
 
 
@@ -378,7 +379,8 @@ async def _walk_claims(store: TaskStore, work: Work) -> None:
 
 
 async def _walk_slots(store: TaskStore, work: Work) -> None:
-    """As many tasks as the store is big are parked on one key, and as many on a key each."""
+    """As many tasks as the store is big are parked on one key, and as many on a key each; no key
+    has a slot free, nor a place in the window of its rate."""
     ops = ["one.key", "many.keys"]
     with work.verb("create with a concurrency key"):
         await store.create(NewTask(new_task_id(), "one.key", concurrency_key="all"))
@@ -389,6 +391,10 @@ async def _walk_slots(store: TaskStore, work: Work) -> None:
             assert await store.next_due(ops) is not None
     with work.verb("register_ops with another slot"):
         await store.ops.register([KnownOp("one.key", max_concurrent=3)])
+    with work.verb("register_ops with a rate"):
+        await store.ops.register(
+            [KnownOp("one.key", max_concurrent=3, rate_times=100, rate_per_us=_WINDOW)]
+        )
     with work.verb("claim_due of a parked task"):
         (claim,) = await store.claim_due("worker", ops, 3, 60)
     with work.verb("retry_later of a task with a slot"):
@@ -399,7 +405,9 @@ async def _walk_slots(store: TaskStore, work: Work) -> None:
         (claim,) = await store.claim_due("worker", ops, 3, 60)
     with work.verb("finish_if_running of a task with a slot"):
         await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
-    await store.ops.register([KnownOp("one.key", max_concurrent=9)])
+    await store.ops.register(
+        [KnownOp("one.key", max_concurrent=9, rate_times=100, rate_per_us=_WINDOW)]
+    )
     with work.verb("claim_due of fewer tasks than there are slots"):
         assert len(await store.claim_due("worker", ops, 1, 60)) == 1
     parked = await store.list(op="many.keys", limit=1)

@@ -111,6 +111,7 @@ ATTACKS = {
     "truncate of the numbers": ("open", "I4", "TRUNCATE backlog"),
     "truncate of the slots": ("open", "I4", "TRUNCATE limits"),
     "truncate of the looks": ("open", "I4", "TRUNCATE limit_looks"),
+    "truncate of the starts": ("open", "I4", "TRUNCATE limit_starts"),
     "truncate of the moves": ("open", "I4", "TRUNCATE backlog_moves"),
     "terminal task set running": (
         "closed",

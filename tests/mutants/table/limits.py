@@ -21,6 +21,20 @@ _HELD: Final = "test_a_session_that_holds_a_key_keeps_no_other_waiting"
 _MOST: Final = "test_no_more_run_than_there_are_slots"
 _FREE: Final = "test_a_slot_is_free_when_its_attempt_ends"
 _ORDER: Final = "test_the_order_among_the_parked"
+_RATES_SQLITE: Final = f"{SQLITE}/sql/migrations/0021_rates.sql"
+_RATES_POSTGRES: Final = f"{POSTGRES}/sql/migrations/0021_rates.sql"
+_WINDOW: Final = f"{POSTGRES}/sql/functions/open_window.sql"
+_RATES: Final = "tests/adapters/test_rates.py"
+_OF_RATES: Final = "tests/manager/test_rates.py"
+_NO_MORE: Final = "test_no_more_begin_than_the_window_has"
+_NEXT: Final = "test_the_next_one_begins_when_the_window_lets_it"
+_GIVEN: Final = "test_what_may_begin_counts_until_it_has"
+_BACK: Final = "test_a_cancel_before_the_claim_gives_the_place_back"
+_CHANGE: Final = "test_an_op_may_change_its_rate"
+_ROWS: Final = "test_a_key_has_no_more_rows_than_its_window"
+_SET_BACK: Final = "test_a_clock_that_is_set_back_holds_nobody_for_long"
+_PASSED: Final = "test_a_row_that_another_session_holds_is_passed_over"
+_GONE: Final = "test_a_rate_that_is_gone_leaves_nothing"
 
 
 def _in_sqlite(name: str) -> Edit:
@@ -132,7 +146,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.slots_memory",
         "No more run than there are slots, in memory",
-        Edit(f"{STORE}/task_rows.py", "        if held[name] >= limit:\n", "        if False:\n"),
+        Edit(
+            f"{STORE}/task_rows.py",
+            " and self._held[name] >= known.max_concurrent:",
+            " and self._held[name] < 0:",
+        ),
         f"{_SUITE}::TestMemory::{_MOST}",
         on="memory",
     ),
@@ -235,11 +253,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
                 "tasks_look_when_due",
                 "A key is looked at when its retry is due, on SQLite",
                 f"{_SUITE}::TestSqlite::test_what_gave_its_slot_up_waits_for_one",
-            ),
-            (
-                "ops_change_slots",
-                "More slots are given at once, on SQLite",
-                f"{_SUITE}::TestSqlite::test_an_op_may_change_its_slots",
             ),
         )
     ),
@@ -480,5 +493,372 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(f"{MANAGER}/pool.py", "if row.parked and (row.op", "if False and (row.op"),
         "tests/manager/test_waiting.py::"
         "test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named[concurrency key]",
+    ),
+    # --- rates ------------------------------------------------------------------------------------
+    row(
+        "limits.rate_memory",
+        "No more begin than the window has, in memory",
+        Edit(
+            f"{STORE}/task_rows.py",
+            "return task.run_us if full < 0 else",
+            "return task.run_us if full < 9 else",
+        ),
+        f"{_SUITE}::TestMemory::{_NO_MORE}",
+        on="memory",
+    ),
+    row(
+        "limits.rate_memory_set_back",
+        "A clock that is set back holds nobody for long, in memory",
+        Edit(f"{STORE}/task_rows.py", "sorted(min(at, self._now) for", "sorted(at for"),
+        "tests/store/test_starts.py::test_a_time_to_come_counts_from_now_on",
+        on="memory",
+    ),
+    *(
+        row(
+            f"limits.rate_{name}_sqlite",
+            f"{holds}, on SQLite",
+            Edit(
+                _RATES_SQLITE,
+                rf"^CREATE TRIGGER {trigger}\b.*?^END;$",
+                pattern=True,
+            ),
+            test,
+        )
+        for name, trigger, holds, test in (
+            (
+                "give",
+                "tasks_give_start",
+                "A place that is given counts before its claim",
+                f"{_SUITE}::TestSqlite::{_GIVEN}",
+            ),
+            (
+                "begin",
+                "tasks_begin_start",
+                "An attempt counts from its claim on",
+                f"{_SUITE}::TestSqlite::{_NEXT}",
+            ),
+            (
+                "back",
+                "tasks_take_start_back",
+                "What does not begin gives its place back",
+                f"{_SUITE}::TestSqlite::{_BACK}",
+            ),
+            (
+                "deleted",
+                "tasks_take_start_deleted",
+                "What is deleted before it begins gives its place back",
+                f"{_RATES}::test_a_deleted_task_gives_its_place_back[sqlite]",
+            ),
+        )
+    ),
+    row(
+        "limits.ops_change_slots",
+        "More slots, and more in a window, are given at once, on SQLite",
+        Edit(_RATES_SQLITE, r"^CREATE TRIGGER ops_change_slots\b.*?^END;$", pattern=True),
+        f"{_SUITE}::TestSqlite::test_an_op_may_change_its_slots",
+    ),
+    row(
+        "limits.change_twice_sqlite",
+        "Slots that are changed twice before a look are registered, on SQLite",
+        Edit(
+            _RATES_SQLITE,
+            r"^     WHERE NOT EXISTS \(SELECT 1 FROM limit_looks d.*?\);$",
+            new=";",
+            pattern=True,
+        ),
+        f"{_SLOTS}::test_an_op_may_change_its_slots_twice[sqlite]",
+    ),
+    row(
+        "limits.rate_change_sqlite",
+        "A key is looked at when its rate changes, on SQLite",
+        Edit(_RATES_SQLITE, "    OR NEW.rate_times IS NOT OLD.rate_times\n"),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
+    ),
+    row(
+        "limits.rate_longer_sqlite",
+        "A key is looked at when its window changes, on SQLite",
+        Edit(_RATES_SQLITE, "\n    OR NEW.rate_per_us IS NOT OLD.rate_per_us"),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
+    ),
+    row(
+        "limits.rate_keys_sqlite",
+        "A key that nobody holds is looked at when its rate changes, on SQLite",
+        Edit(
+            _RATES_SQLITE,
+            "             UNION\n            SELECT s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op) AS k",
+            ") AS k",
+        ),
+        f"{_SUITE}::TestSqlite::{_CHANGE}",
+    ),
+    row(
+        "limits.rate_gone_sqlite",
+        "A rate that is gone leaves no rows, on SQLite",
+        Edit(
+            _RATES_SQLITE,
+            "    DELETE FROM limit_starts WHERE op = NEW.op AND NEW.rate_times IS NULL;\n",
+        ),
+        f"{_RATES}::{_GONE}[sqlite]",
+    ),
+    row(
+        "limits.rate_claim_look_sqlite",
+        "A claim says when its window moves on, on SQLite",
+        Edit(_RATES_SQLITE, "AND NEW.claimed_at + o.rate_per_us IS NOT NULL", "AND false"),
+        f"{_SUITE}::TestSqlite::{_GIVEN}",
+    ),
+    row(
+        "limits.rate_room_sqlite",
+        "A claim makes no more due than may begin, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", "            room = min(room, times - begun)\n"),
+        f"{_SUITE}::TestSqlite::{_NO_MORE}",
+    ),
+    row(
+        "limits.rate_forget_sqlite",
+        "What is out of its window counts no more, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", '            conn.execute(sql["forget_starts"], timed)\n'),
+        f"{_SUITE}::TestSqlite::{_NEXT}",
+    ),
+    row(
+        "limits.rate_set_back_sqlite",
+        "A clock that is set back holds nobody for long, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", '            conn.execute(sql["mend_starts"], timed)\n'),
+        f"{_RATES}::{_SET_BACK}[sqlite]",
+    ),
+    row(
+        "limits.rate_look_sqlite",
+        "A key is looked at when the oldest start leaves its window, on SQLite",
+        Edit(
+            f"{SQLITE}/_limits.py",
+            '        if times is not None:\n            conn.execute(sql["look_at_window"], name)\n',
+        ),
+        f"{_RATES}::{_SET_BACK}[sqlite]",
+    ),
+    row(
+        "limits.rate_locked_sqlite",
+        "A claim begins what it takes when it has the lock, on SQLite",
+        Edit(
+            f"{SQLITE}/_claims.py", r"        now = read_now\(\)  # who had[^\n]*\n", pattern=True
+        ),
+        f"{_RATES}::test_a_claim_begins_when_it_has_the_lock",
+    ),
+    row(
+        "limits.rate_by_id_sqlite",
+        "What has a concurrency key is not claimed by its id, on SQLite",
+        Edit(f"{SQLITE}/sql/tasks.sql", " AND tasks.concurrency_key IS NULL"),
+        f"{_RATES}::test_what_a_session_makes_due_is_counted[sqlite]",
+    ),
+    *(
+        row(f"limits.rate_{name}_pg", f"{holds}, on PostgreSQL", edit, test, on="postgresql")
+        for name, holds, edit, test in (
+            (
+                "give",
+                "A place that is given counts before its claim",
+                Edit(_COUNT, "IF waits AND NOT waited THEN", "IF false THEN"),
+                f"{_SUITE}::TestPostgres::{_GIVEN}",
+            ),
+            (
+                "begin",
+                "An attempt counts from its claim on",
+                Edit(
+                    _COUNT,
+                    "ELSIF has AND NOT waits AND (waited OR NOT had) THEN",
+                    "ELSIF false THEN",
+                ),
+                f"{_SUITE}::TestPostgres::{_NO_MORE}",
+            ),
+            (
+                "back",
+                "What does not begin gives its place back",
+                Edit(_COUNT, "IF waited AND NOT waits THEN", "IF false THEN"),
+                f"{_SUITE}::TestPostgres::{_BACK}",
+            ),
+            (
+                "claim_look",
+                "A claim says when its window moves on",
+                Edit(_COUNT, "AND t.claimed_at + o.rate_per_us IS NOT NULL", "AND false"),
+                f"{_RATES}::test_a_claim_that_is_not_committed_is_looked_at_later",
+            ),
+            (
+                "one_look",
+                "A claim of many tasks writes one look",
+                Edit(_COUNT, "AND l.xmin = pg_current_xact_id()::xid", "AND false"),
+                f"{_RATES}::{_ROWS}[postgresql]",
+            ),
+            (
+                "own_look",
+                "A claim goes by no look of another",
+                Edit(_COUNT, "AND l.xmin = pg_current_xact_id()::xid"),
+                f"{_RATES}::test_each_transaction_writes_a_look_of_its_own",
+            ),
+            (
+                "room",
+                "A claim makes no more due than may begin",
+                Edit(
+                    _ADMIT,
+                    "coalesce(open_window(ops[nth], keys[nth], now), places + 1)",
+                    "places + 1",
+                ),
+                f"{_SUITE}::TestPostgres::{_NO_MORE}",
+            ),
+            (
+                "idle",
+                "The window of a key that nobody holds is kept",
+                Edit(
+                    _ADMIT,
+                    "                PERFORM open_window(one.op, one.concurrency_key, now);\n",
+                ),
+                f"{_RATES}::{_ROWS}[postgresql]",
+            ),
+            (
+                "forget",
+                "What is out of its window is deleted",
+                Edit(_WINDOW, r"^    DELETE FROM limit_starts s\n.*?;\n", pattern=True),
+                f"{_RATES}::{_ROWS}[postgresql]",
+            ),
+            (
+                "left",
+                "A row that a rate left goes with the next look",
+                Edit(
+                    _WINDOW,
+                    "CASE WHEN times IS NULL THEN 253402300799999998 ELSE x_now - per END",
+                    "x_now - per",
+                ),
+                f"{_RATES}::test_a_row_that_a_rate_left_goes_with_the_next_look",
+            ),
+            (
+                "counted",
+                "What is out of its window counts no more",
+                Edit(_WINDOW, " AND s.begun_at > x_now - per;", ";"),
+                f"{_RATES}::{_PASSED}",
+            ),
+            (
+                "held_old",
+                "A row out of its window that a session holds stops no claim",
+                Edit(
+                    _WINDOW,
+                    "ELSE x_now - per END\n                                  FOR UPDATE SKIP LOCKED",
+                    "ELSE x_now - per END\n                                  FOR UPDATE",
+                ),
+                f"{_RATES}::{_PASSED}",
+            ),
+            (
+                "held_new",
+                "A row of the time to come that a session holds stops no claim",
+                Edit(
+                    _WINDOW,
+                    "w.begun_at < 253402300799999999\n                                  FOR UPDATE SKIP LOCKED",
+                    "w.begun_at < 253402300799999999\n                                  FOR UPDATE",
+                ),
+                f"{_RATES}::{_PASSED}",
+            ),
+            (
+                "set_back",
+                "A clock that is set back holds nobody for long",
+                Edit(_WINDOW, r"^    UPDATE limit_starts s SET.*?;\n", pattern=True),
+                f"{_RATES}::{_SET_BACK}[postgresql]",
+            ),
+            (
+                "set_back_now",
+                "What began just now is made no earlier",
+                Edit(_WINDOW, "SET begun_at = now_us()", "SET begun_at = x_now"),
+                f"{_RATES}::test_a_start_of_meanwhile_is_made_no_earlier",
+            ),
+            (
+                "look",
+                "A key is looked at when the oldest start leaves its window",
+                Edit(_WINDOW, "IF first < 253402300799999999 THEN", "IF false THEN"),
+                f"{_RATES}::{_SET_BACK}[postgresql]",
+            ),
+            (
+                "locked",
+                "A claim begins what it takes after its locks",
+                Edit(
+                    f"{POSTGRES}/sql/functions/claim_due.sql",
+                    r"        now := now_us\(\);  -- after the locks[^\n]*\n",
+                    pattern=True,
+                ),
+                f"{_RATES}::test_a_claim_begins_after_its_locks[True]",
+            ),
+            (
+                "locked_singly",
+                "A claim of one task after the other begins each after its lock",
+                Edit(
+                    f"{POSTGRES}/sql/functions/claim_singly.sql",
+                    "claimed_at = now_us(),",
+                    "claimed_at = x_now,",
+                ),
+                f"{_RATES}::test_a_claim_begins_after_its_locks[False]",
+            ),
+            (
+                "by_id",
+                "What has a concurrency key is not claimed by its id",
+                Edit(
+                    f"{POSTGRES}/sql/functions/flush.sql",
+                    r"                       AND p.concurrency_key IS NULL  --[^\n]*\n",
+                    pattern=True,
+                ),
+                f"{_RATES}::test_what_a_session_makes_due_is_counted[postgresql]",
+            ),
+            (
+                "change",
+                "A key is looked at when its rate changes",
+                Edit(_RATES_POSTGRES, r"^CREATE TRIGGER ops_change_rate\b.*?;$", pattern=True),
+                f"{_SUITE}::TestPostgres::{_CHANGE}",
+            ),
+            (
+                "change_keys",
+                "A key that nobody holds is looked at when its rate changes",
+                Edit(
+                    f"{POSTGRES}/sql/functions/look_at_op.sql",
+                    "             UNION\n            SELECT s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op",
+                ),
+                f"{_SUITE}::TestPostgres::{_CHANGE}",
+            ),
+            (
+                "gone",
+                "A rate that is gone leaves no rows",
+                Edit(
+                    f"{POSTGRES}/sql/functions/look_at_op.sql",
+                    "IF NEW.rate_times IS NULL THEN",
+                    "IF false THEN",
+                ),
+                f"{_RATES}::{_GONE}[postgresql]",
+            ),
+            (
+                "held_gone",
+                "Who takes a rate away waits for no claim that begins an attempt",
+                Edit(
+                    f"{POSTGRES}/sql/functions/look_at_op.sql",
+                    "FOR UPDATE SKIP LOCKED",
+                    "FOR UPDATE",
+                ),
+                f"{_RATES}::{_PASSED}",
+            ),
+            (
+                "no_truncate",
+                "I4: the starts are not truncated",
+                Edit(
+                    _RATES_POSTGRES,
+                    r"^CREATE TRIGGER limit_starts_no_truncate\b.*?;$",
+                    pattern=True,
+                ),
+                f"{_GUARDS.format('postgres')}::{_ATTACK}[truncate of the starts]",
+            ),
+        )
+    ),
+    row(
+        "limits.rate_without_key",
+        "The tasks of an op with a rate that name no key have one together",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "(known.max_concurrent, known.rate_times) != (None, None)",
+            "known.max_concurrent is not None",
+        ),
+        f"{_OF_RATES}::test_a_task_waits_for_the_window",
+    ),
+    row(
+        "limits.rate_waits",
+        "A runner that waits for the window of its own key is warned of no slot",
+        Edit(f"{MANAGER}/pool.py", "return row if self.has_slots(row.op) else None", "return row"),
+        f"{_OF_RATES}::test_a_runner_may_wait_for_the_window_of_its_key",
     ),
 )

@@ -1,21 +1,24 @@
 -- name: register_ops
 -- What a worker can run, in place of what was said of these ops before.
 -- Differs from the SQLite version in that the database's clock says when.
-INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s, told_at)
-SELECT o.op, o.timeout_s, o.retries, o.priority, o.max_concurrent, o.queue, o.max_waiting, o.expires_s, now_us()
+INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s,
+                 rate_times, rate_per_us, told_at)
+SELECT o.op, o.timeout_s, o.retries, o.priority, o.max_concurrent, o.queue, o.max_waiting, o.expires_s,
+       o.rate_times, o.rate_per_us, now_us()
   FROM ROWS FROM (unnest($1::text[]), unnest($2::text[]::double precision[]), unnest($3::text[]::integer[]),
                   unnest($4::text[]::smallint[]), unnest($5::text[]::integer[]), unnest($6::text[]),
-                  unnest($7::text[]::integer[]), unnest($8::text[]::double precision[]))
-       AS o(op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s)
+                  unnest($7::text[]::integer[]), unnest($8::text[]::double precision[]),
+                  unnest($9::text[]::integer[]), unnest($10::text[]::bigint[]))
+       AS o(op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s, rate_times, rate_per_us)
     ON CONFLICT (op) DO UPDATE
    SET timeout_s = excluded.timeout_s, retries = excluded.retries, priority = excluded.priority,
        max_concurrent = excluded.max_concurrent, queue = excluded.queue, max_waiting = excluded.max_waiting,
-       expires_s = excluded.expires_s,
+       expires_s = excluded.expires_s, rate_times = excluded.rate_times, rate_per_us = excluded.rate_per_us,
        told_at = excluded.told_at;
 
 -- name: read_ops
 -- The ops that a worker told of within the last so many microseconds.
-SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s FROM ops
+SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s, rate_times, rate_per_us FROM ops
  WHERE told_at > (now_us() - $1::bigint);
 
 -- name: tell_worker

@@ -110,6 +110,17 @@ CREATE TRIGGER limit_looks_no_truncate BEFORE TRUNCATE ON limit_looks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
 
+CREATE TABLE limit_starts (
+    op              text   NOT NULL,
+    concurrency_key text   NOT NULL,
+    begun_at        bigint NOT NULL,
+    task            bigint NOT NULL
+);
+CREATE INDEX limit_starts_of_key ON limit_starts (op, concurrency_key, begun_at, task);
+CREATE TRIGGER limit_starts_no_truncate BEFORE TRUNCATE ON limit_starts
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
 CREATE TABLE limits (
     op              text    NOT NULL,
     concurrency_key text    NOT NULL,
@@ -165,8 +176,14 @@ CREATE TABLE ops (
     queue          text             NOT NULL DEFAULT 'default',
     max_waiting    integer,
     expires_s      double precision,
+    rate_times     integer,
+    rate_per_us    bigint,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
+CREATE TRIGGER ops_change_rate AFTER UPDATE ON ops
+    FOR EACH ROW
+    WHEN (old.rate_times IS DISTINCT FROM new.rate_times OR old.rate_per_us IS DISTINCT FROM new.rate_per_us)
+    EXECUTE FUNCTION look_at_op();
 CREATE TRIGGER ops_change_slots AFTER UPDATE ON ops
     FOR EACH ROW
     WHEN (old.max_concurrent IS DISTINCT FROM new.max_concurrent)
@@ -466,6 +483,7 @@ CREATE TABLE workers (
 --   mend_backlog(x_by text) RETURNS SETOF repairs
 --   note_tags() RETURNS trigger
 --   now_us() RETURNS bigint
+--   open_window(x_op text, x_key text, x_now bigint) RETURNS integer
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
 --   read_pauses() RETURNS text

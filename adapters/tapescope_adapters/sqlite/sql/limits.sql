@@ -29,9 +29,36 @@ DELETE FROM limit_looks INDEXED BY limit_looks_of_key WHERE op = :op AND concurr
 INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key) VALUES (:op, :now, :key);
 
 -- name: count_slots
--- How many slots an op's key has, NULL for any number, and how many of them are held.
+-- How many slots an op's key has, NULL for any number, and how many of them are held; and how many attempts may begin in
+-- a window, NULL for any number.
 SELECT (SELECT o.max_concurrent FROM ops o WHERE o.op = :op),
-       coalesce((SELECT l.held FROM limits l WHERE l.op = :op AND l.concurrency_key = :key), 0);
+       coalesce((SELECT l.held FROM limits l WHERE l.op = :op AND l.concurrency_key = :key), 0),
+       (SELECT o.rate_times FROM ops o WHERE o.op = :op);
+
+-- name: forget_starts
+-- What is out of the window of a key.
+DELETE FROM limit_starts
+ WHERE op = :op AND concurrency_key = :key
+   AND begun_at <= :now - (SELECT o.rate_per_us FROM ops o WHERE o.op = :op);
+
+-- name: mend_starts
+-- What began in the time to come, for the clock was set back: it counts for one window from now on.
+UPDATE limit_starts SET begun_at = :now
+ WHERE op = :op AND concurrency_key = :key AND begun_at > :now AND begun_at < 253402300799999999;
+
+-- name: count_starts
+-- What counts in the window of a key.
+SELECT count(*) FROM limit_starts WHERE op = :op AND concurrency_key = :key;
+
+-- name: look_at_window
+-- A key is looked at when the oldest start leaves its window. What no claim has begun has no time: its claim says it.
+INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+SELECT :op, s.begun_at + o.rate_per_us, :key
+  FROM ops o
+ CROSS JOIN limit_starts s
+ WHERE o.op = :op AND s.op = :op AND s.concurrency_key = :key AND s.begun_at < 253402300799999999
+   AND o.rate_per_us IS NOT NULL
+ ORDER BY s.begun_at LIMIT 1;
 
 -- name: find_parked
 -- The parked tasks of an op's key that are due: the highest priority first, then the longest due. A look in the

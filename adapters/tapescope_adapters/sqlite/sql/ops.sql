@@ -1,17 +1,20 @@
 -- name: register_ops
 -- What a worker can run, in place of what was said of these ops before.
-INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s, told_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, :now
+INSERT INTO ops (op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s,
+                 rate_times, rate_per_us, told_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+       value ->> 8, value ->> 9, :now
   FROM json_each(:ops) WHERE true
     ON CONFLICT (op) DO UPDATE
    SET timeout_s = excluded.timeout_s, retries = excluded.retries, priority = excluded.priority,
        max_concurrent = excluded.max_concurrent, queue = excluded.queue, max_waiting = excluded.max_waiting,
-       expires_s = excluded.expires_s,
+       expires_s = excluded.expires_s, rate_times = excluded.rate_times, rate_per_us = excluded.rate_per_us,
        told_at = excluded.told_at;
 
 -- name: read_ops
 -- The ops that a worker told of since then.
-SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s FROM ops WHERE told_at > ?;
+SELECT op, timeout_s, retries, priority, max_concurrent, queue, max_waiting, expires_s, rate_times, rate_per_us
+  FROM ops WHERE told_at > ?;
 
 -- name: tell_worker
 -- A worker lives until then, and can run these ops, from these queues or from all.

@@ -119,6 +119,14 @@ CREATE TABLE limit_looks (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX limit_looks_of_key ON limit_looks (op, concurrency_key, due_at);
 
+CREATE TABLE limit_starts (
+    op              TEXT    NOT NULL,
+    concurrency_key TEXT    NOT NULL,
+    begun_at        INTEGER NOT NULL,
+    task            INTEGER NOT NULL
+) STRICT;
+CREATE INDEX limit_starts_of_key ON limit_starts (op, concurrency_key, begun_at, task);
+
 CREATE TABLE limits (
     op              TEXT    NOT NULL,
     concurrency_key TEXT    NOT NULL,
@@ -187,14 +195,22 @@ CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER, expires_s REAL,
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, max_concurrent INTEGER, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER, expires_s REAL, rate_times INTEGER, rate_per_us INTEGER,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
-CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent ON ops
+CREATE TRIGGER ops_change_slots AFTER UPDATE OF max_concurrent, rate_times, rate_per_us ON ops
 WHEN NEW.max_concurrent IS NOT OLD.max_concurrent
+    OR NEW.rate_times IS NOT OLD.rate_times
+    OR NEW.rate_per_us IS NOT OLD.rate_per_us
 BEGIN
-    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
-    SELECT l.op, 1, l.concurrency_key FROM limits l WHERE l.op = NEW.op;
+    INSERT INTO limit_looks (op, due_at, concurrency_key)
+    SELECT NEW.op, 1, k.concurrency_key
+      FROM (SELECT l.concurrency_key FROM limits l WHERE l.op = NEW.op
+             UNION
+            SELECT s.concurrency_key FROM limit_starts s WHERE s.op = NEW.op) AS k
+     WHERE NOT EXISTS (SELECT 1 FROM limit_looks d
+                        WHERE d.op = NEW.op AND d.due_at = 1 AND d.concurrency_key = k.concurrency_key);
+    DELETE FROM limit_starts WHERE op = NEW.op AND NEW.rate_times IS NULL;
 END;
 
 CREATE TABLE pauses (
@@ -363,6 +379,19 @@ WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I2 I4: a task is inserted once, as pending');
 END;
+CREATE TRIGGER tasks_begin_start AFTER UPDATE OF status ON tasks
+WHEN NEW.concurrency_key IS NOT NULL AND NEW.status = 'running' AND OLD.status <> 'running'
+BEGIN
+    DELETE FROM limit_starts
+     WHERE op = NEW.op AND concurrency_key = NEW.concurrency_key AND begun_at = 253402300799999999
+       AND task = NEW.id;
+    INSERT INTO limit_starts (op, concurrency_key, begun_at, task)
+    SELECT NEW.op, NEW.concurrency_key, coalesce(NEW.claimed_at, 1), NEW.id
+      FROM ops o WHERE o.op = NEW.op AND o.rate_times IS NOT NULL;
+    INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
+    SELECT NEW.op, NEW.claimed_at + o.rate_per_us, NEW.concurrency_key
+      FROM ops o WHERE o.op = NEW.op AND NEW.claimed_at + o.rate_per_us IS NOT NULL;
+END;
 CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
 WHEN NEW.created_at NOT BETWEEN -62135596800000000 AND 253402300799999999
     OR NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
@@ -521,6 +550,14 @@ BEGIN
                     WHERE t.status = 'pending' AND t.parked_at IS NOT NULL AND t.op = OLD.op
                       AND t.concurrency_key = OLD.concurrency_key);
 END;
+CREATE TRIGGER tasks_give_start AFTER UPDATE OF status, parked_at ON tasks
+WHEN NEW.concurrency_key IS NOT NULL AND NEW.status = 'pending' AND NEW.parked_at IS NULL
+    AND NOT (OLD.status = 'pending' AND OLD.parked_at IS NULL)
+BEGIN
+    INSERT INTO limit_starts (op, concurrency_key, begun_at, task)
+    SELECT NEW.op, NEW.concurrency_key, 253402300799999999, NEW.id
+      FROM ops o WHERE o.op = NEW.op AND o.rate_times IS NOT NULL;
+END;
 CREATE TRIGGER tasks_have_a_key AFTER INSERT ON tasks
 WHEN NEW.id NOT BETWEEN 1 AND 9007199254740991
 BEGIN
@@ -590,6 +627,21 @@ CREATE TRIGGER tasks_tags_are_a_list BEFORE INSERT ON tasks
 WHEN NEW.tags IS NOT NULL AND (NOT json_valid(NEW.tags) OR json_type(NEW.tags) <> 'array')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: the tags of a task are a JSON list');
+END;
+CREATE TRIGGER tasks_take_start_back AFTER UPDATE OF status, parked_at ON tasks
+WHEN NEW.concurrency_key IS NOT NULL AND OLD.status = 'pending' AND OLD.parked_at IS NULL
+    AND NOT (NEW.status = 'running' OR (NEW.status = 'pending' AND NEW.parked_at IS NULL))
+BEGIN
+    DELETE FROM limit_starts
+     WHERE op = NEW.op AND concurrency_key = NEW.concurrency_key AND begun_at = 253402300799999999
+       AND task = NEW.id;
+END;
+CREATE TRIGGER tasks_take_start_deleted AFTER DELETE ON tasks
+WHEN OLD.concurrency_key IS NOT NULL AND OLD.status = 'pending' AND OLD.parked_at IS NULL
+BEGIN
+    DELETE FROM limit_starts
+     WHERE op = OLD.op AND concurrency_key = OLD.concurrency_key AND begun_at = 253402300799999999
+       AND task = OLD.id;
 END;
 CREATE TRIGGER tasks_take_their_messages AFTER DELETE ON tasks
 BEGIN

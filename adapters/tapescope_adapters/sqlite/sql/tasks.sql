@@ -24,14 +24,14 @@ SELECT /*task*/ FROM tasks INDEXED BY tasks_unique_key_open
 
 -- name: claim_tasks
 -- pending, due, not expired and of the attempt that was seen → running. The planner walks the values, one key
--- look-up each; padding rows have no key.
+-- look-up each; padding rows have no key. What has a concurrency key is begun by a claim of due tasks alone.
 -- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
 UPDATE tasks
    SET status = 'running', attempt = tasks.attempt + 1, owner = v.column3,
        claimed_at = v.column5, lease_expires_at = v.column5 + v.column4
   FROM (VALUES /*rows*/) AS v
  WHERE tasks.id = v.column1 AND tasks.attempt = v.column2 AND tasks.status = 'pending'
-   AND tasks.run_at <= v.column5
+   AND tasks.run_at <= v.column5 AND tasks.concurrency_key IS NULL
    AND (typeof(tasks.expires_in) <> 'integer' OR tasks.attempt > 0 OR tasks.run_at + tasks.expires_in > v.column5);
 
 -- name: find_claimed

@@ -126,9 +126,7 @@ def _print_notes(page: TaskPage, lost: Mapping[str, str], paused: Sequence[str])
     for op in paused:
         print_line(f"paused: {op}. Its tasks wait for 'tapescope resume {op}'.")
     if any(task.parked for task in page.tasks):
-        print_line(
-            f"{PARKED}: pending without a slot of its key. 'tapescope show TASK' says which."
-        )
+        print_line(f"{PARKED}: its key has no slot or rate left. 'tapescope show TASK' says which.")
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(task.damage for task in page.tasks):

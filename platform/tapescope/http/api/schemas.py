@@ -159,10 +159,17 @@ class TaskRow(_Shape):
     ]
     concurrency_key: Annotated[
         str | None,
-        Field(description="Of its op no more tasks with it run at once than the op has slots."),
+        Field(
+            description="Of its op no more tasks with it run at once than the op has slots, and no"
+            " more begin in a while than its rate has."
+        ),
     ]
     parked: Annotated[
-        bool, Field(description="It is pending, and has no slot of its concurrency key yet.")
+        bool,
+        Field(
+            description="It is pending, and its concurrency key has no slot free, or its rate no"
+            " place."
+        ),
     ]
     traceparent: str | None
     cancel: CancelRequest | None

@@ -47,6 +47,7 @@ try:
                 "pauses",
                 "queues",
                 "races",
+                "rates",
                 "reading",
                 "schedules",
                 "slots",
@@ -78,6 +79,7 @@ try:
     from tapescope.testing.conformance.pauses import PausesConformance
     from tapescope.testing.conformance.queues import QueuesConformance
     from tapescope.testing.conformance.races import RacesConformance
+    from tapescope.testing.conformance.rates import RatesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
     from tapescope.testing.conformance.slots import SlotsConformance
@@ -113,6 +115,7 @@ __all__ = [
     "PausesConformance",
     "QueuesConformance",
     "RacesConformance",
+    "RatesConformance",
     "ReadingConformance",
     "SchedulesConformance",
     "SlotsConformance",
@@ -135,6 +138,7 @@ class StoreConformance(
     ContextConformance,
     ClaimsConformance,
     RacesConformance,
+    RatesConformance,
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,

@@ -1,4 +1,5 @@
--- Gives the free slots of concurrency keys to parked tasks, as many as a claim may take: these are due from now on. The
+-- Gives the free slots of concurrency keys to parked tasks, as many as a claim may take, and as may begin now by the
+-- rate of their op: these are due from now on. The
 -- key that is to be looked at the longest goes first, and of it the highest priority, then the longest due. All looks
 -- of a key that are due are taken at once, and what a claim has no place for is looked at again behind the other keys:
 -- so none waits for what another one has parked. Of each op no more keys are looked at than 64, and 256 in all.
@@ -80,7 +81,8 @@ BEGIN
                                    ORDER BY t.parked_at, t.id LIMIT 1) d
               LIMIT 1;
             IF NOT FOUND THEN
-                again[one.nth] := 0;  -- none waits any more: no look is left
+                again[one.nth] := 0;  -- none waits any more: no look is left but that of the window
+                PERFORM open_window(one.op, one.concurrency_key, now);
                 CONTINUE;
             END IF;
             IF added <= seen - cardinality(ops) THEN
@@ -108,7 +110,8 @@ BEGIN
             ELSE
                 SELECT l.held INTO taken FROM limits l WHERE l.op = ops[nth] AND l.concurrency_key = keys[nth];
                 SELECT o.max_concurrent INTO most FROM ops o WHERE o.op = ops[nth];
-                room := coalesce(most - taken, places + 1);
+                room := least(coalesce(most - taken, places + 1),
+                              coalesce(open_window(ops[nth], keys[nth], now), places + 1));
                 level := 10;
                 LOOP
                     EXIT WHEN cardinality(these) >= least(room, places + 1);

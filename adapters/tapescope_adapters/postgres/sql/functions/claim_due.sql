@@ -164,6 +164,7 @@ BEGIN
         attempts := '{}';
         starts := '{}';
     ELSIF sound THEN
+        now := now_us();  -- after the locks: no earlier than any task here was made due by its rate
         UPDATE tasks t
            SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
                lease_expires_at = now + x_lease

@@ -59,8 +59,8 @@ BEGIN
                     RAISE numeric_value_out_of_range;
                 END IF;
                 UPDATE tasks r
-                   SET status = 'running', attempt = r.attempt + 1, owner = x_owner, claimed_at = x_now,
-                       lease_expires_at = x_now + x_lease
+                   SET status = 'running', attempt = r.attempt + 1, owner = x_owner, claimed_at = now_us(),
+                       lease_expires_at = now_us() + x_lease
                  WHERE r.id = t.id;
                 INSERT INTO events (task, seq, attempt, offer, type, ts, body)
                 VALUES (t.id, last.seq + 1, t.attempt + 1, 1, 'task_started', x_ts,

@@ -186,12 +186,13 @@ BEGIN
                                   string_to_array(claims[7], E'\x1e')) WITH ORDINALITY
                            AS k(task_id, key, attempt, owner, lease, ts, body, place)
                      CROSS JOIN LATERAL (SELECT t.ctid AS at, t.task_id, t.status, t.attempt, t.run_at,
-                                                  t.expires_in
+                                                  t.expires_in, t.concurrency_key
                                            FROM tasks t
                                           WHERE t.id = CASE WHEN k.key < 0 THEN made[-k.key] ELSE k.key END
                                           LIMIT 1) p
                      WHERE p.status = 'pending' AND p.attempt = k.attempt AND p.run_at <= now
                        AND p.task_id = k.task_id
+                       AND p.concurrency_key IS NULL  -- else a claim of due tasks alone begins it
                        AND (p.expires_in IS NULL OR p.attempt > 0 OR p.run_at + p.expires_in > now)) w
              WHERE t.ctid = w.at
             RETURNING w.place, t.id, t.attempt, t.task_id, w.ts, w.body
