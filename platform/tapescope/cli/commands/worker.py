@@ -87,7 +87,12 @@ def _check_processes(_: click.Context, __: click.Parameter, processes: int) -> i
     help="Have this many processes work, and start another where one dies. The number of "
     "--max-running is of each; with --metrics-port they listen on PORT, PORT+1 and so on.",
 )
-@click.option("--parent-line", type=WHOLE_NUMBER, hidden=True)
+@click.option(
+    "--parent-line",
+    type=WHOLE_NUMBER,
+    hidden=True,
+    help="Of a process of --processes: the descriptor of its line to the parent.",
+)
 @metrics_port_option
 @metrics_host_option
 @drain_option
