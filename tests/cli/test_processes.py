@@ -251,6 +251,7 @@ def find_free_ports(count: int) -> int:
         return first
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_once(program: Program) -> None:
     """An app that is not there is one line and status 1, however many processes were wanted."""
     done = program.tapescope("worker", "--app", "program:boss", "--processes", "8")
