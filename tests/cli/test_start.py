@@ -73,7 +73,8 @@ def test_a_service_collects_no_program(
     sqlite_url: str, tmp_path: Path, service: Sequence[str]
 ) -> None:
     """What it has loaded when it begins to serve stays: no collection stands still for it. What
-    comes and goes is looked through less often, as beside many streams each time is long."""
+    comes and goes is looked through less often, as beside many streams each time is long. And what
+    keeps several processes is not loaded for one."""
     (tmp_path / "shop.py").write_text(
         "from tapescope import Ops\n"
         "ops = Ops()\n"
@@ -93,9 +94,10 @@ def test_a_service_collects_no_program(
         process.stderr.readline()  # it serves
         process.terminate()
         told, _ = process.communicate(timeout=60)
-    status, collects, kept, young, _ = json.loads(told)
+    status, collects, kept, young, modules = json.loads(told)
 
     assert (status, collects, kept > 300_000, young) == (0, True, True, 5_000)
+    assert "tapescope.cli._processes" not in modules
 
 
 def test_the_collector_of_another_process_is_left_alone(here: Here) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_OUTPUT_LOST
-from tapescope.cli._signals import Heard, Signals, end_as
+from tapescope.cli._signals import Heard, Signals, describe_signal, end_as
 from tapescope.errors import CommandFailed
 from tapescope.shell.command import ShellCommand, TraceHeaders
 from tapescope.shell.process import Child, start_in_place
@@ -277,14 +277,6 @@ class Foreground:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         self.status = EXIT_NOT_FOUND if missing else EXIT_CANNOT_EXECUTE
         say(f"{self._argv[0]}: {'command not found' if missing else error.strerror}")
-
-
-def describe_signal(number: int) -> str:
-    """Its name, such as SIGTERM; a real-time signal has a number only."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _has_terminal() -> bool:

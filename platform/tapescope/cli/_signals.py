@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
 
-__all__ = ["Heard", "Signals", "end_as"]
+__all__ = ["Heard", "Signals", "describe_signal", "end_as"]
 
 _LEFT_ALONE: Final = frozenset(
     {
@@ -162,6 +162,14 @@ class _Stop(NamedTuple):
     number: int
     continued: int
     done: threading.Event
+
+
+def describe_signal(number: int) -> str:
+    """Its name, such as SIGTERM; a real-time signal has a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def end_as(status: int) -> NoReturn:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tapescope.cli._caller import continue_callers_trace
-from tapescope.cli._foreground import Foreground, describe_signal
+from tapescope.cli._foreground import Foreground
 from tapescope.cli._options import metrics_host_option, metrics_port_option, store_option
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_trace_headers
-from tapescope.cli._signals import Signals, end_as
+from tapescope.cli._signals import Signals, describe_signal, end_as
 from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER

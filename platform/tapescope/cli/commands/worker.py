@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from tapescope.cli._environment import collect_no_program
 from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import (
+    METRICS_PORT,
     app_dir_option,
     drain_option,
     engine_option,
@@ -26,9 +29,22 @@ from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
 
+if TYPE_CHECKING:
+    from tapescope.cli._processes import ParentLine
+
 __all__ = ["worker"]
 
 _log = Logger("tapescope")
+
+_PROCESSES: Final = "--processes"
+_MOST: Final = 256
+_LAST_PORT: Final = 65_535
+
+
+def _check_processes(_: click.Context, __: click.Parameter, processes: int) -> int:
+    if not 1 <= processes <= _MOST:
+        raise click.BadParameter(f"{processes} is not a number from 1 to {_MOST}")
+    return processes
 
 
 @click.command("worker")
@@ -60,7 +76,22 @@ _log = Logger("tapescope")
     "--max-running",
     type=WHOLE_NUMBER,
     metavar="N",
-    help="How many tasks run at once. Default: as the manager has it.",
+    help="How many tasks run at once, in each process. Default: as the manager has it.",
+)
+@click.option(
+    _PROCESSES,
+    type=WHOLE_NUMBER,
+    default=1,
+    metavar="N",
+    callback=_check_processes,
+    help="Have this many processes work, and start another where one dies. The number of "
+    "--max-running is of each; with --metrics-port they listen on PORT, PORT+1 and so on.",
+)
+@click.option(
+    "--parent-line",
+    type=WHOLE_NUMBER,
+    hidden=True,
+    help="Of a process of --processes: the descriptor of its line to the parent.",
 )
 @metrics_port_option
 @metrics_host_option
@@ -81,6 +112,8 @@ def worker(
     ops: tuple[str, ...],
     queues: tuple[str, ...],
     max_running: int | None,
+    processes: int,
+    parent_line: int | None,
     metrics_port: int | None,
     metrics_host: str,
     drain: float | None,
@@ -91,13 +124,21 @@ def worker(
 
     After SIGTERM or Ctrl-C the worker starts no more tasks, waits for those that run, gives the
     rest back for other workers, and ends with status 0. A second signal skips the wait, a third one
-    ends the worker at once.
+    ends the worker at once. With --processes each of them is handed these signals.
 
     The log goes to stderr, as text on a terminal and as JSON elsewhere, unless --log-format or the
     program says otherwise.
     """
     chosen = context.find_root().params
     log_format, level = choose_log(chosen["log_format"], chosen["log_level"])
+    if processes > 1:
+        start_service_log(log_format, level)
+        return _supervise(context, processes, metrics_port)
+    parent = None
+    if parent_line is not None:
+        from tapescope.cli._processes import ParentLine
+
+        parent = ParentLine(parent_line)
     listener = make_listener(metrics_host, metrics_port)
     # Telemetry is set up before the app is imported: its manager uses the global providers, unless
     # the app gave it others. It ends after the manager, so that what the last tasks emit is sent.
@@ -116,8 +157,43 @@ def worker(
             _log.warning("The app gave its manager its own telemetry, which is not scraped.")
         listener.watch(manager)
         with listener:
-            asyncio.run(_work(manager))
+            asyncio.run(_work(manager, parent))
     return 0
+
+
+def _supervise(context: click.Context, processes: int, metrics_port: int | None) -> int:
+    """Have so many processes run this command; the exit status. Raises a usage error."""
+    from tapescope.cli._processes import Supervisor, find_program
+
+    if metrics_port and metrics_port + processes - 1 > _LAST_PORT:
+        raise click.BadParameter(
+            f"{metrics_port} leaves no port for each of {processes} processes: the last port is "
+            f"{_LAST_PORT}",
+            param_hint=METRICS_PORT,
+        )
+    program, words = find_program(_PROCESSES), _list_words(context)
+
+    def command(number: int) -> Sequence[str]:
+        port = [f"{METRICS_PORT}={metrics_port + number}"] if metrics_port else []
+        return (*program, *words, *port)  # of two ports the last one counts
+
+    return asyncio.run(Supervisor(processes, command).run())
+
+
+def _list_words(context: click.Context) -> Sequence[str]:
+    """The words of the command line again, without ``--processes``."""
+    words: list[str] = []
+    for one in (context.find_root(), context):
+        if one is context:
+            words.append("worker")
+        for param in one.command.params:
+            name = str(param.name)
+            value = one.params.get(name)
+            told = one.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if told and value is not None and _PROCESSES not in param.opts:
+                values = value if param.multiple else [value]
+                words += [f"{param.opts[0]}={each}" for each in values]
+    return words
 
 
 def _choose(manager: TaskManager, ops: Sequence[str], queues: Sequence[str]) -> None:
@@ -131,15 +207,19 @@ def _choose(manager: TaskManager, ops: Sequence[str], queues: Sequence[str]) -> 
     manager.reconfigure(work_ops=ops or None, queues=queues or None)
 
 
-async def _work(manager: TaskManager) -> None:
+async def _work(manager: TaskManager, parent: ParentLine | None) -> None:
     """Open, work until a signal comes, and close."""
     signals = EndSignals()
+    if parent is not None:
+        parent.watch()
     if await signals.race(manager.open()):  # else the store is away, and is waited for no more
         collect_no_program()
         told = ", ".join(manager.work_ops)
         if manager.queues is not None:
             told += f"; from the queues {', '.join(manager.queues)}"
         _log.info("Worker %s on %s: %s", manager.owner, manager.store.name, told)
+        if parent is not None:
+            parent.tell_works()
     await signals.wait()
     _log.info("Draining: no more tasks are started; a second signal skips the wait.")
     await signals.close(manager.aclose())
