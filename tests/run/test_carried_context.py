@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import baggage, context
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import NoOpTracerProvider, get_current_span
 
 from tapescope import (
     BadSetting,
@@ -17,10 +17,12 @@ from tapescope import (
     RetryPolicy,
     Submission,
     TaskManager,
+    Telemetry,
     ThreadReporter,
 )
 from tapescope.client import Client
 from tapescope.sync import SyncManager
+from tapescope.testing import MemoryStore
 from tests.support.workbench import working
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="none")
@@ -88,25 +90,32 @@ async def test_each_attempt_has_it_as_it_was_given(sqlite_url: str) -> None:
 
 
 async def test_its_span_and_baggage_are_what_they_would_be_without() -> None:
-    """A run is a root that is linked to its submit, whatever span the request was in."""
-    seen: list[tuple[str, object, str]] = []
+    """A run is a root that is linked to its submit, whatever span the request was in; and where
+    nobody traces, it has no baggage either."""
+    seen: list[tuple[str, object, int]] = []
 
     async def work(report: Reporter) -> None:
         span = get_current_span().get_span_context()
-        seen.append((request_id.get(), baggage.get_baggage("user"), f"{span.span_id:016x}"))
+        seen.append((request_id.get(), baggage.get_baggage("user"), span.span_id))
 
-    async with working("memory:") as bench:
+    quiet = Telemetry(tracer_provider=NoOpTracerProvider())
+    async with (
+        working("memory:") as bench,
+        MemoryStore() as store,
+        TaskManager(store, telemetry=quiet) as untraced,
+    ):
         token = context.attach(baggage.set_baggage("user", "ann"))
         with bench.captured.tracer_provider.get_tracer("web").start_as_current_span("request"):
             task = await bench.manager.submit("work", work, context=in_request("one"))
             await task.result()
+        await (await untraced.submit("work", work, context=in_request("two"))).result()
         context.detach(token)
         (run,) = bench.run_spans(task.task_id)
 
     assert run.parent is None
     assert run.context is not None
     assert len(run.links) == 1
-    assert seen == [("one", None, f"{run.context.span_id:016x}")]
+    assert seen == [("one", None, run.context.span_id), ("two", None, 0)]
 
 
 async def test_a_run_in_a_runners_context_is_its_own(sqlite_url: str) -> None:
