@@ -530,3 +530,14 @@ def test_a_child_has_the_words_of_its_parent(here: Here) -> None:
     assert second == [
         "--metrics-port=0" if word == "--metrics-port=9464" else word for word in first[:-1]
     ]
+
+
+def test_where_no_process_can_be_started_it_says_so(here: Here) -> None:
+    """A line and status 1, and no traceback."""
+    with patch.object(sys, "executable", "/nowhere/python"):
+        done = here("worker", "--app", "x:y", "--processes", "2")
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().splitlines()[-1] == (
+        "tapescope: no worker process can be started: No such file or directory"
+    )

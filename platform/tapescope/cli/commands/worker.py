@@ -21,6 +21,7 @@ from tapescope.cli._options import (
     metrics_host_option,
     metrics_port_option,
 )
+from tapescope.cli._output import say
 from tapescope.cli._service import EndSignals, start_service_log
 from tapescope.cli._settings import choose_log, find_named_engine, find_named_store
 from tapescope.cli._telemetry import exporting, make_listener
@@ -177,7 +178,11 @@ def _supervise(context: click.Context, processes: int, metrics_port: int | None)
         port = [f"{METRICS_PORT}={metrics_port + number}"] if metrics_port else []
         return (*program, *words, *port)  # of two ports the last one counts
 
-    return asyncio.run(Supervisor(processes, command).run())
+    try:
+        return asyncio.run(Supervisor(processes, command).run())
+    except OSError as error:
+        say(f"no worker process can be started: {error.strerror}")
+        return 1
 
 
 def _list_words(context: click.Context) -> Sequence[str]:
