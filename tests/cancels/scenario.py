@@ -36,6 +36,7 @@ from tapescope.errors import (
     StoreClosed,
     TapescopeError,
     TaskCancelled,
+    TaskEnded,
     TaskFailed,
     UnknownWorker,
 )
@@ -307,6 +308,7 @@ class _Stage:
             [self.leave_waiting],
             [self.submit_elsewhere],
             [self.pause],
+            [self.talk],
         ]
         drawn = self.chance.sample(parts, self.chance.choice([2, 3, 3, 4]))
         callers = [caller for part in drawn for caller in part]
@@ -492,6 +494,17 @@ class _Stage:
             await self.manager.resume(self.halted)
             await self._result(handle)
 
+    async def talk(self) -> None:
+        """Messages to a task that takes two, and one that comes when it has ended."""
+        async with self._limit():
+            handle = await self.manager.submit("listens", self._listen, timeout=0.5)
+            for n in range(2):
+                await handle.send({"n": n})
+            await self._result(handle)
+            await handle.messages()
+            with suppress(TaskEnded):  # it ended, or nobody runs it
+                await handle.send({"n": 2})
+
     async def close(self) -> None:
         """Close manager and store."""
         async with self._limit():
@@ -536,6 +549,14 @@ class _Stage:
             if report.attempt == 1:
                 raise ValueError("the first attempt fails")
             return "done"
+
+    async def _listen(self, report: Reporter) -> list[Any]:
+        async with self._limit():
+            told = [await report.message()]
+            async for message in report.messages():
+                told.append(message)
+                break
+            return [message.body for message in told if message is not None]
 
     async def _wait(self, report: Reporter) -> None:
         async with self._limit():
@@ -939,7 +960,8 @@ def _unraisable(played: Played, *, postgres: bool) -> Generator[None]:
     """What is raised where nobody can catch it, as in a coroutine that is closed with its loop."""
 
     def note(what: Any) -> None:
-        if not (postgres and played.died and _is_of_the_loop(what.exc_value)):
+        of_the_loop = played.died and _is_of_the_loop(what.exc_value)
+        if not (of_the_loop and (postgres or _is_of_a_scope(what.exc_value))):
             played.bad.append(f"ignored in {what.object!r}: {what.exc_value!r}")
 
     before, sys.unraisablehook = sys.unraisablehook, note
@@ -954,6 +976,11 @@ def _is_of_the_loop(error: BaseException) -> bool:
     gone = isinstance(error, RuntimeError) and str(error) in _GONE
     frames = traceback.extract_tb(error.__traceback__)
     return gone or any("asyncpg" in frame.filename for frame in frames)
+
+
+def _is_of_a_scope(error: BaseException) -> bool:
+    """Whether it was raised by a scope of anyio's, which a coroutine leaves behind its loop."""
+    return any("anyio" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _perform(place: Place, played: Played, stages: list[_Stage]) -> None:
