@@ -121,7 +121,14 @@ _REFUSED_AGAIN: Final = "refused when it is sent again: two troubles, and a scen
 _LOST_RESCUE: Final = "after a rescue whose reply was lost: a scenario loses that of a flush"
 _DOUBTED: Final = "a minute after the database told its time, or when a clock is set"
 
+_ENGINE: Final = "for what an engine brings: it has tests of its own, with a real server's kills"
+
 _UNREACHED: Final[dict[str, str]] = {
+    "manager/desk.py:": _ENGINE,
+    "manager/manager.py:TaskManager._open_engine": _ENGINE,
+    "manager/manager.py:TaskManager._reach_engine": _ENGINE,
+    "manager/manager.py:TaskManager.announce self.store.get": _ENGINE,
+    "store/engines.py:": _ENGINE,
     "store/maintenance.py:": _CARE,
     "store/leadership.py:": _CARE,
     "store/schedules.py:": _SCHEDULES,
@@ -188,6 +195,8 @@ _UNREACHED: Final[dict[str, str]] = {
             **dict.fromkeys(("next_schedule", "acquire_firing", "resign_firing"), _SCHEDULES),
             **dict.fromkeys(("due_tasks", "due_drops", "delete_", "find_open"), _CARE),
             **dict.fromkeys(("acquire_", "record_job", "resign_"), _CARE),
+            **dict.fromkeys(("read_store_id", "find_unconfirmed"), _ENGINE),
+            **dict.fromkeys(("note_confirmed", "count_overdue"), _ENGINE),
             "create_within": _CALLERS,
             "extend_leases": _THREAD,
             "schema_versions": _TO_READ,

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -27,10 +27,11 @@ from typing import Any, Final
 
 from opentelemetry.metrics import NoOpMeterProvider
 
-from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
+from tapescope import Reporter, RunCall, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.clock import Clock
 from tapescope.errors import (
     EventFateUnknown,
+    OpFull,
     OpNotRegistered,
     ResultTimeout,
     StoreClosed,
@@ -255,6 +256,8 @@ class _Stage:
             max_running=self.chance.choice([1, 2, 8]),
             coalesce_progress=self.chance.choice([0.0, 0.002]),
             heartbeat=self.chance.choice([0.01, 0.1]),
+            around_run=self.chance.choice([[], [_around]]),
+            around_submit=self.chance.choice([[], [_before]]),
             **_SETTINGS,
         )
         self.key = new_task_id()
@@ -266,7 +269,13 @@ class _Stage:
         self.halted = f"halted-{self.key}"
         """And one that is paused for a while."""
         self.shared = self.manager.op(self.op, retries=2)(_weigh)
+        self.pooled = f"pooled-{self.key}"
+        """And one with a resource."""
+        self.bounded = f"bounded-{self.key}"
+        """And one of which a single task may wait."""
         self.manager.op(self.halted, retries=2)(_work)
+        self.manager.op(self.pooled, retries=2, resource=_open_pool)(_use)
+        self.manager.op(self.bounded, retries=2, max_waiting=1)(_work)
         self.answers: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         self.by_hand: set[str] = set()
@@ -309,6 +318,10 @@ class _Stage:
             [self.submit_elsewhere],
             [self.pause],
             [self.talk],
+            [self.use_a_pool],
+            [self.crowd],
+            [self.let_expire],
+            [self.lead],
         ]
         drawn = self.chance.sample(parts, self.chance.choice([2, 3, 3, 4]))
         callers = [caller for part in drawn for caller in part]
@@ -505,6 +518,39 @@ class _Stage:
             with suppress(TaskEnded):  # it ended, or nobody runs it
                 await handle.send({"n": 2})
 
+    async def use_a_pool(self) -> None:
+        """An op with a resource."""
+        async with self._limit():
+            await self._result(await self.manager.submit(self.pooled))
+
+    async def crowd(self) -> None:
+        """More of an op than may wait, one of them twice by its key."""
+        async with self._limit():
+            handles: list[TaskHandle] = []
+            for key in (self.key, None, None, self.key):
+                with suppress(OpFull):
+                    handles.append(await self.manager.submit(self.bounded, idempotency_key=key))
+            for handle in handles:
+                await self._result(handle)
+
+    async def let_expire(self) -> None:
+        """A task that nobody here begins in time: a heartbeat ends it."""
+        async with self._limit():
+            await self._result(await self.manager.submit(self.elsewhere, expires_in=0.001))
+
+    async def lead(self) -> None:
+        """A task that is cancelled, and whose child is to end with it, by a heartbeat."""
+        async with self._limit():
+            handle = await self.manager.submit("leads", self._lead, timeout=0.5)
+            async for event in handle.follow():
+                if event.type == PARTIAL:
+                    break
+            await handle.cancel("enough")
+            await self._result(handle)
+            for child in (await self.store.list(parent_id=handle.task_id)).tasks:
+                with suppress(ResultTimeout, TaskCancelled):  # its parent ended before the cancel
+                    await self.manager.handle(child.task_id).result(timeout=1.0)
+
     async def close(self) -> None:
         """Close manager and store."""
         async with self._limit():
@@ -565,6 +611,12 @@ class _Stage:
                 await asyncio.Event().wait()
             finally:
                 await report.log("info", "cleaned up")
+
+    async def _lead(self, report: Reporter) -> None:
+        async with self._limit():
+            await self.manager.submit(self.elsewhere, cancel_with_parent=True)
+            await report.partial("first", [1])
+            await asyncio.Event().wait()
 
     async def _wait_for_another(self, report: Reporter) -> str:
         async with self._limit():
@@ -690,7 +742,7 @@ class _Stage:
             delattr(self.store.backend, name)
         return Left(
             self.manager.owner,
-            (self.op, self.elsewhere, self.halted),
+            (self.op, self.elsewhere, self.halted, self.pooled, self.bounded),
             part,
             self._witness.read(),
             self.store.meter.ledger.read(),
@@ -732,6 +784,29 @@ async def _work(report: Reporter) -> str:
     await report.log("info", "at work")
     await report.progress("work", 1, 1)
     return "done"
+
+
+async def _around(run: RunCall, proceed: Callable[[], Awaitable[Any]]) -> Any:
+    await run.report.log("info", "around")
+    return await proceed()
+
+
+async def _before(
+    submission: Submission, proceed: Callable[[Submission], Awaitable[TaskHandle]]
+) -> TaskHandle:
+    await asyncio.sleep(0)
+    return await proceed(submission)
+
+
+@asynccontextmanager
+async def _open_pool() -> AsyncGenerator[str]:
+    await asyncio.sleep(0)
+    yield "a pool"
+
+
+async def _use(report: Reporter, pool: str) -> str:
+    await report.log("info", pool)
+    return pool
 
 
 async def _weigh(report: Reporter) -> Decimal:
@@ -961,7 +1036,7 @@ def _unraisable(played: Played, *, postgres: bool) -> Generator[None]:
 
     def note(what: Any) -> None:
         of_the_loop = played.died and _is_of_the_loop(what.exc_value)
-        if not (of_the_loop and (postgres or _is_of_a_scope(what.exc_value))):
+        if not (of_the_loop and (postgres or _asks_the_loop(what.exc_value))):
             played.bad.append(f"ignored in {what.object!r}: {what.exc_value!r}")
 
     before, sys.unraisablehook = sys.unraisablehook, note
@@ -978,9 +1053,10 @@ def _is_of_the_loop(error: BaseException) -> bool:
     return gone or any("asyncpg" in frame.filename for frame in frames)
 
 
-def _is_of_a_scope(error: BaseException) -> bool:
-    """Whether it was raised by a scope of anyio's, which a coroutine leaves behind its loop."""
-    return any("anyio" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+def _asks_the_loop(error: BaseException) -> bool:
+    """Whether it is of what asks the loop behind its end, too: a scope of anyio, virtual time."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(word in file for file in files for word in ("anyio", "virtual_time"))
 
 
 def _perform(place: Place, played: Played, stages: list[_Stage]) -> None:

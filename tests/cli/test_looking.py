@@ -66,7 +66,7 @@ ACTS: tuple[tuple[str, ...], ...] = (
 FEW: tuple[tuple[str, ...], ...] = (("list",), ("migrate", "--check"), ("cancel", UNKNOWN))
 """One of each way to open a store, for what differs by the store and not by the command."""
 MAKERS = {"run", "worker", "submit", "demo", "migrate"}
-STORELESS = {"completion", "token"}
+STORELESS = {"completion", "dashboards", "token"}
 ENGINES = {"engine"}
 """What asks an engine about an application's store: in tests/temporal."""
 SERVES = {"exporter", "serve"}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -18,6 +19,7 @@ from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
 from tapescope.store.follow import await_final, follow_tape
+from tapescope.store.orders import DueOrder, DueRow, RescuedRow, RescueOrder
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import settle_loop
@@ -131,6 +133,73 @@ async def test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good(
 
         assert all(one.done() for one in waiting), "nobody else will tell them"
         await asyncio.gather(*waiting)
+
+
+async def lose_reply(store: FaultyStore, attempt: Attempt) -> None:
+    """A cancel in a flush."""
+
+    async def lose(_: Flush) -> None:
+        raise FateUnknown("connection reset")
+
+    store.faults.after = lose
+    with pytest.raises(EventFateUnknown):
+        await store.request_cancel(attempt.task_id)
+    store.faults.after = FaultyBackend().after
+
+
+async def lose_claim(store: FaultyStore, attempt: Attempt) -> None:
+    """A claim of what is due."""
+    claim = store.faults.claim_due
+
+    async def claim_due(order: DueOrder) -> Sequence[DueRow]:
+        await claim(order)
+        raise FateUnknown("connection reset")
+
+    with patch.object(store.faults, "claim_due", claim_due), pytest.raises(EventFateUnknown):
+        await store.claim_due("me", ["work"], 1, 60)
+
+
+async def lose_rescue(store: FaultyStore, attempt: Attempt) -> None:
+    """What is written at once, and not in a flush: here a rescue."""
+    (claim,) = await store.claim_due("gone", ["work"], 1, 60)
+    rescue = store.faults.rescue
+
+    async def carry_out(order: RescueOrder) -> Sequence[RescuedRow]:
+        await rescue(order)
+        raise StoreAway("it does not answer")
+
+    lost = patch.object(store.faults, "rescue", carry_out)
+    with lost, pytest.raises(StoreUnavailable):
+        await store.leases.rescue_expired(ops=[], dead_owners=[claim.attempt.owner])
+
+
+@pytest.mark.parametrize("lose", [lose_reply, lose_claim, lose_rescue])
+@in_virtual_time
+async def test_who_follows_looks_when_the_store_answers_again(
+    lose: Callable[[FaultyStore, Attempt], Awaitable[None]],
+) -> None:
+    """Nobody asks again for what was written: the next answer, whoever has it, has them look."""
+    async with FaultyStore(patience=5) as store:  # the judge does not know of a lost rescue
+        attempt = await start(store, "work")
+        await store.release(attempt)
+        seen: list[str] = []
+
+        async def follow() -> None:
+            async for event in follow_tape(store, attempt.task_id):
+                seen.append(event.type)  # noqa: PERF401  # one by one: it does not come to its end
+
+        following = asyncio.ensure_future(follow())
+        await settle_loop()
+        await lose(store, attempt)
+        await settle_loop()
+        before = len(seen)
+        await store.count()
+        await settle_loop()
+        tape = [event.type for event in (await store.read_tape(attempt.task_id)).events]
+        following.cancel()
+
+        assert before < len(tape)
+        assert seen == tape
 
 
 async def follow_to_the_end(store: TaskStore, task_id: str) -> None:

@@ -203,6 +203,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "spans.read_caller": lambda t: span_functions.read_caller(),
     "spans.start_run": lambda t: None,  # Telemetry's, which is above
     "spans.start_cancel": lambda t: None,
+    "spans.copy_untraced": lambda t: span_functions.copy_untraced(copy_context()),
     "guarded_tracer.can_trace": lambda t: can_trace([(b"traceparent", PARENT.encode())]),
     "GuardedTracerProvider.get_tracer": _use_guarded_tracer,
     "Logger.is_enabled_for": lambda t: Logger("tapescope").is_enabled_for(logging.INFO),

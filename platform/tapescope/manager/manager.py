@@ -434,6 +434,8 @@ class TaskManager:
             for op in self._worker.find_ops().values():
                 if op.resource is not None:
                     await resources.find(op.resource)
+        except GeneratorExit:  # with its loop: nothing can be closed in that any more
+            raise
         except BaseException:
             await self._leave_closed()
             raise
@@ -473,6 +475,8 @@ class TaskManager:
         try:
             store_id = await self.store.engines.read_store_id()
             await engine.open(store_id)
+        except GeneratorExit:  # with its loop: nothing can be closed in that any more
+            raise
         except BaseException:
             await self._leave_closed()
             raise

@@ -210,6 +210,7 @@ class DueClaims:
                 left = since + self._core.patience - self._core.clock.monotonic()
                 if left <= 0 or (gone.is_set() and not unknown):
                     if unknown:
+                        self._core.changes.doubt()
                         raise EventFateUnknown(self._core.patience) from error
                     raise as_unavailable(self._core.name, error) from error
             order = order._replace(again=True)

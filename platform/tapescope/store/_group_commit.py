@@ -480,6 +480,7 @@ class GroupCommit:
             try:
                 async with asyncio.timeout(limit):
                     answer = await self._write_once(flush)
+                context.changes.note_answer()
                 if tries == 1 and context.due_clock.told:  # a later answer may be the first try's
                     context.due_clock.note(answer.now, asked)
                 return answer
@@ -492,7 +493,7 @@ class GroupCommit:
             except FlushRefused:
                 raise
             except EventFateUnknown:
-                _note_doubt(flush, calls)
+                self._doubt(flush, calls)
                 raise
             except Exception as error:  # of a resend, a defect tells nothing of the first try
                 if not unknown:
@@ -504,10 +505,22 @@ class GroupCommit:
             left = deadline - context.clock.monotonic()
             if left <= 0:
                 if unknown:
-                    _note_doubt(flush, calls)
+                    self._doubt(flush, calls)
                     raise EventFateUnknown(context.patience) from cause
                 raise as_unavailable(context.name, cause) from cause
             await backoff.wait(left)
+
+    def _doubt(self, flush: Flush, calls: Iterable[PendingWrite]) -> None:
+        """The fate of a flush is not known: the ends of its tapes are read before they are written,
+        and who follows looks when the store answers."""
+        self._context.changes.doubt()
+        place = 0
+        for call in calls:  # its rows are in their order
+            if isinstance(call, PendingEvents):
+                call.cursor.key = None
+                if isinstance(call, PendingGiveUp | PendingFinish):
+                    call.cursor.doubt = Doubt(flush, flush.rows[place])
+                place += len(call.events)
 
     async def _split(
         self,
@@ -606,17 +619,6 @@ class GroupCommit:
         for call in calls:
             fail(self._context, call, error)
             call.reject(error)
-
-
-def _note_doubt(flush: Flush, calls: Iterable[PendingWrite]) -> None:
-    """The fate of a flush is not known: the ends of its tapes are read before they are written."""
-    place = 0
-    for call in calls:  # its rows are in their order
-        if isinstance(call, PendingEvents):
-            call.cursor.key = None
-            if isinstance(call, PendingGiveUp | PendingFinish):
-                call.cursor.doubt = Doubt(flush, flush.rows[place])
-            place += len(call.events)
 
 
 class _Blocked(NamedTuple):

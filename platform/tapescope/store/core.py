@@ -11,7 +11,13 @@ from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode
-from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
+from tapescope.errors import (
+    StoreClosed,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnavailable,
+    TapescopeError,
+)
 from tapescope.model.internals import StoreLoad
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import Attempt
@@ -286,7 +292,11 @@ class StoreCore:
                 settle(answer)
             return answer
 
-        return await self._timed(name, lambda: self.retrying(lambda: _to_its_end(write())))
+        try:
+            return await self._timed(name, lambda: self.retrying(lambda: _to_its_end(write())))
+        except StoreUnavailable:
+            self.changes.doubt()
+            raise
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -382,6 +392,7 @@ class StoreCore:
                 await backoff.wait(left)
             else:
                 self.away = None
+                self.changes.note_answer()
                 return answer
 
 

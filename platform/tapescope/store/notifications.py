@@ -112,6 +112,7 @@ class Changes:
         self._of_all: list[Subscription] = []
         self._of_arrivals: list[Subscription] = []
         self._owners: dict[str, CancelListener] = {}
+        self._in_doubt = False
 
     def subscribe(self, task_id: str | None) -> Subscription:
         """Be told of one task's commits, or (``None``) of every one; effective at once."""
@@ -219,6 +220,17 @@ class Changes:
             # end that was only told may be anybody's word (a notification), and hides no other.
             if not end or end > subscription.given_seq:
                 subscription.offer(change)
+
+    def doubt(self) -> None:
+        """What a call has written is not known: nobody is told of it, and it may be there."""
+        self._in_doubt = True
+
+    def note_answer(self) -> None:
+        """The store answers: who follows looks again, where something was in doubt. Not before:
+        a look would be in vain while the store is away."""
+        if self._in_doubt:
+            self._in_doubt = False
+            self.publish(RESYNC)
 
     def close(self) -> None:
         """End every subscription."""
