@@ -124,6 +124,11 @@ _DOUBTED: Final = "a minute after the database told its time, or when a clock is
 _ENGINE: Final = "for what an engine brings: it has tests of its own, with a real server's kills"
 
 _UNREACHED: Final[dict[str, str]] = {
+    "manager/manager.py:TaskManager._leave_closed": _TROUBLE,
+    "run/inbox.py:Inbox.take asyncio.timeout": _AT_ONCE,
+    "run/inbox.py:Inbox.take_in_thread": _THREAD,
+    "run/reporter.py:Reporter.message self._in_loop": _THREAD,
+    "run/resources.py:_Held.close self._ended": "a resource that does not close",
     "manager/desk.py:": _ENGINE,
     "manager/manager.py:TaskManager._open_engine": _ENGINE,
     "manager/manager.py:TaskManager._reach_engine": _ENGINE,

@@ -401,7 +401,12 @@ class _Stage:
         """An op as an object, by itself and bound with others."""
         async with self._limit():
             handles = [await self.shared.submit()]
-            handles += await self.shared.submit_many([self.shared.bind(), self.shared.bind()])
+            bound = [self.shared.bind(), self.shared.bind()]
+            if self.played.seed % 2:
+                handles += await self.shared.submit_many(bound)
+            else:
+                made = await self.shared.submit_many(bound, return_exceptions=True)
+                handles += [one for one in made if isinstance(one, TaskHandle)]
             handles.append(await self.shared.options(delay=0.001).submit())
             for handle in handles:
                 await self._result(handle)
@@ -494,10 +499,13 @@ class _Stage:
             await self._result(handle)
 
     async def pause(self) -> None:
-        """An op that is paused while a task of it is submitted, and workers that are looked at."""
+        """An op that is paused while tasks of it are submitted, one for too long; and workers that
+        are looked at."""
         async with self._limit():
             await self.manager.pause(self.halted, reason="not now")
             handle = await self.manager.submit(self.halted)
+            expired = await self.manager.submit(self.halted, expires_in=0.001)
+            await asyncio.sleep(0.002)
             await self.manager.list_paused()
             await self.store.ops.list_workers()
             with suppress(UnknownWorker):
@@ -506,17 +514,18 @@ class _Stage:
                 await self.store.ops.undrain(self.manager.owner)
             await self.manager.resume(self.halted)
             await self._result(handle)
+            await self._result(expired)
 
     async def talk(self) -> None:
         """Messages to a task that takes two, and one that comes when it has ended."""
         async with self._limit():
             handle = await self.manager.submit("listens", self._listen, timeout=0.5)
-            for n in range(2):
-                await handle.send({"n": n})
+            await handle.send({"n": 1})
+            await self.manager.send(handle.task_id, {"n": 2})
             await self._result(handle)
             await handle.messages()
             with suppress(TaskEnded):  # it ended, or nobody runs it
-                await handle.send({"n": 2})
+                await handle.send({"n": 3})
 
     async def use_a_pool(self) -> None:
         """An op with a resource."""
@@ -534,9 +543,15 @@ class _Stage:
                 await self._result(handle)
 
     async def let_expire(self) -> None:
-        """A task that nobody here begins in time: a heartbeat ends it."""
+        """A task that nobody here begins in time, which a heartbeat ends, or a claim by its id."""
         async with self._limit():
-            await self._result(await self.manager.submit(self.elsewhere, expires_in=0.001))
+            handle = await self.manager.submit(self.elsewhere, expires_in=0.001)
+            late = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND, expires_in=0.000_001)
+            self.by_hand.add(late.task_id)
+            task, _ = await self.store.create(late)
+            await asyncio.sleep(0.001)
+            await self.store.claim_if_pending(task, _BY_HAND, _LEASE)
+            await self._result(handle)
 
     async def lead(self) -> None:
         """A task that is cancelled, and whose child is to end with it, by a heartbeat."""
@@ -602,7 +617,7 @@ class _Stage:
             async for message in report.messages():
                 told.append(message)
                 break
-            return [message.body for message in told if message is not None]
+            return [message.body for message in told]
 
     async def _wait(self, report: Reporter) -> None:
         async with self._limit():

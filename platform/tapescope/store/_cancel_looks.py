@@ -64,12 +64,15 @@ class CancelLooks(Generic[F]):
             return []
         # Tasks of their own: all are in one flush, and one that is locked holds up no other.
         requests = {asyncio.ensure_future(self._request_cancel(one)): one for one in found}
+        answers: list[CancelAnswer | BaseException] = []
+        loop = asyncio.get_running_loop()
         try:
             await asyncio.wait(requests, timeout=_WAIT)
         finally:
-            for request in requests:
-                request.cancel()  # one that is not answered is withdrawn
-            answers = await asyncio.gather(*requests, return_exceptions=True)
+            if not loop.is_closed():  # else they have ended with it
+                for request in requests:
+                    request.cancel()  # one that is not answered is withdrawn
+                answers = await asyncio.gather(*requests, return_exceptions=True)
         failed: list[tuple[F, str]] = []
         away: BaseException | None = None
         for one, answer in zip(found, answers, strict=True):
