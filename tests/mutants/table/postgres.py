@@ -58,7 +58,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "An owner lets go what waits for it alone, as it has seen it",
         Edit(
             f"{_SQL}/tasks.sql",
-            "status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, $3) = $3",
+            "concat(status) = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, $3) = $3",
             "$2::integer IS NOT NULL AND $3::text IS NOT NULL",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_what_an_owner_lets_go_is_lost",

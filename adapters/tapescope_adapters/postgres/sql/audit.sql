@@ -82,7 +82,7 @@ SELECT '-', o.n, o.first, o.last
 SELECT t.task_id::text, t.attempt, t.owner,
        ((now_us() - coalesce(t.lease_expires_at, t.claimed_at, t.created_at)) / 1e6)::double precision
   FROM tasks t
- WHERE t.id > $1 AND t.id <= $2 AND t.status = 'running'
+ WHERE t.id > $1 AND t.id <= $2 AND concat(t.status) = 'running'
    AND coalesce(t.lease_expires_at, t.claimed_at, t.created_at) < (now_us() - $3)
  ORDER BY t.id;
 

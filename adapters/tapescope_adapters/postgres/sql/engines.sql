@@ -7,15 +7,16 @@ SELECT /*task*/ FROM tasks t
 
 -- name: note_confirmed
 -- The engine has these: it is asked again so much later. Rows are locked in the order that a flush has, and those that a
--- session holds are passed over: the engine is asked about them once more.
+-- session holds are passed over: the engine is asked about them once more. concat: the id leads, and no index of what
+-- waits.
 -- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
-     WHERE t.task_id = ANY ($1::text[]::uuid[]) AND t.status = 'pending'
+     WHERE t.task_id = ANY ($1::text[]::uuid[]) AND concat(t.status) = 'pending'
      ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE tasks t SET confirm_at = now_us() + $2
-  FROM mine m WHERE t.id = m.id AND t.status = 'pending';
+  FROM mine m WHERE t.id = m.id AND concat(t.status) = 'pending';
 
 -- name: count_overdue
 -- How many of an engine's tasks it should have been asked about so long ago, and since when the first: of so many at

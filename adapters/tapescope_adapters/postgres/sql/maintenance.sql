@@ -21,8 +21,8 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 20000) q) AS quaran
        (SELECT m.audited_at FROM maintenance m) AS audited_at;
 
 -- name: find_open
--- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key.
+-- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key. concat: the id leads.
 SELECT coalesce((SELECT max(t.id) FROM tasks t), 0) AS top,
        ARRAY(SELECT t.id::text FROM tasks t WHERE t.id = ANY ($2::text[]::bigint[]) AND t.status IN ('pending', 'running'))
        || ARRAY(SELECT t.id::text FROM tasks t
-                 WHERE t.id > $1 AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;
+                 WHERE t.id > $1 AND concat(t.status) IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;

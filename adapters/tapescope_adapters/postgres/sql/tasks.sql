@@ -143,7 +143,8 @@ SELECT d.task_id, d.op, d.at, d.id, d.expires_in
                       ORDER BY (coalesce(t.parked_at, t.run_at) + t.expires_in), t.id LIMIT $1) d;
 
 -- name: extend_leases
--- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.
+-- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over. concat: the id
+-- leads, and no index of what runs.
 -- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
@@ -151,7 +152,7 @@ WITH mine AS MATERIALIZED (
      ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
-  FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
+  FROM mine m WHERE t.id = m.id AND concat(t.status) = 'running' AND t.owner = $1
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_traceparent, t.cancel_role;
 
@@ -164,7 +165,8 @@ SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.c
  ORDER BY t.id;
 
 -- name: await_lease
--- The heartbeat of one task, after the session that holds its row; $4 milliseconds are waited for that.
+-- The heartbeat of one task, after the session that holds its row; $4 milliseconds are waited for that. concat as
+-- above.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', $4::text, true)
 ), mine AS MATERIALIZED (
@@ -173,15 +175,15 @@ WITH patience AS MATERIALIZED (
        FOR NO KEY UPDATE OF t
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
-  FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
+  FROM mine m WHERE t.id = m.id AND concat(t.status) = 'running' AND t.owner = $1
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_traceparent, t.cancel_role;
 
 -- name: let_go
 -- The lease of a pending task that one owner alone can run is over.
--- Differs from the SQLite version in that the clock is the database's.
+-- Differs from the SQLite version in that the clock is the database's, and in concat: the id leads.
 UPDATE tasks SET lease_expires_at = now_us()
- WHERE task_id = $1::text::uuid AND status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL
+ WHERE task_id = $1::text::uuid AND concat(status) = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL
    AND coalesce(owner, $3) = $3;
 
 -- name: find_running

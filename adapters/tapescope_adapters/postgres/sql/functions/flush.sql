@@ -249,7 +249,7 @@ BEGIN
           FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[],
                       give_ups[4]::text[], give_ups[5]::bigint[])
                AS g(row_at, run_at, spends, owner, lease)
-         WHERE t.id = r_key[g.row_at + 1] AND t.status = 'running'
+         WHERE t.id = r_key[g.row_at + 1] AND concat(t.status) = 'running'  -- the id leads, not what runs
            AND t.attempt = r_attempt[g.row_at + 1]
            AND t.owner = coalesce(r_owner[g.row_at + 1], r_owner[1]);
     END IF;
