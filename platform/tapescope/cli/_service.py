@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +49,7 @@ class EndSignals:
         """Until the first one."""
         await self._came.wait()
 
-    async def race(self, work: Awaitable[object]) -> bool:
+    async def race(self, work: Coroutine[Any, Any, object]) -> bool:
         """Do this, unless a signal comes first, which cancels it; whether it was done.
 
         Raises what ``work`` raises.

@@ -165,8 +165,7 @@ async def _serve(manager: TaskManager, store: TaskStore | None, server: ApiServe
     signals = EndSignals(server.hurry)
     server.listen()
     try:
-        opening = asyncio.gather(_open(manager, store), server.prepare())
-        if await signals.race(opening):  # else the store is away: no more is waited
+        if await signals.race(_open(manager, store, server)):  # else no more is waited
             collect_no_program()
             say(f"tasks of {manager.store.name} on {server.url}")
             serving = asyncio.ensure_future(server.serve())
@@ -184,7 +183,8 @@ async def _serve(manager: TaskManager, store: TaskStore | None, server: ApiServe
     _log.info("The server has stopped.")
 
 
-async def _open(manager: TaskManager, store: TaskStore | None) -> None:
+async def _open(manager: TaskManager, store: TaskStore | None, server: ApiServer) -> None:
+    await server.prepare()  # before the manager works, and tells of it
     if store is not None:
         await store.open()
     await manager.open()

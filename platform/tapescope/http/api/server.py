@@ -173,7 +173,7 @@ class ApiServer:
     async def prepare(self) -> None:
         """Make beside the event loop what the first answers would wait for; ``serve`` does without.
 
-        Call it while the store is opened: a process does it once."""
+        A process does it once."""
         await asyncio.to_thread(prepare_answers, self._app)
 
     async def serve(self) -> None:
