@@ -362,7 +362,6 @@ def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: Refuse
         context.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
         if isinstance(call, PendingFinish):
             _count_final_in_doubt(context, cursor, call.final, refusal.last_seq)
-        _tell_of_end(context, cursor.task_id, refusal.last_seq)
     else:
         outcome: str | None = TAPE_OPEN if refusal.outcome is None else refusal.outcome.value
         if refusal.reason is DropReason.UNKNOWN_TASK:
@@ -380,16 +379,6 @@ def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: Refuse
         call.answer(GivenUp(None, refusal.reason, refusal.outcome, refusal.last_seq))
     else:
         call.answer(Appended(range(0), refusal.reason, refusal.last_seq))
-
-
-def _tell_of_end(context: StoreContext, task_id: str, last_seq: int) -> None:
-    """Have who follows here look at a tape that was found ended.
-
-    The ``final`` may be one of this store's, whose reply was lost for good: then nobody was told of
-    it, and a database need not tell a store of the store's own commits.
-    """
-    if context.changes.follows(task_id):
-        context.changes.publish(Change(task_id, last_seq))
 
 
 def _deliver_cancel(
@@ -415,8 +404,6 @@ def _deliver_cancel(
             context.changes.publish(Change(row.task_id, answer.last_seq, (final,)))
     else:
         context.meter.ledger.replay(1)  # it was not pending: no final was offered
-        if answer is not None and answer.state is CancelState.TERMINAL:
-            _tell_of_end(context, row.task_id, answer.last_seq)
     if answer is not None and answer.request is not None:
         if answer.state is CancelState.RECORDED:
             context.tasks.cancel_requested(row.reason)

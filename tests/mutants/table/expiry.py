@@ -154,7 +154,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             f"{POSTGRES}/sql/functions/flush.sql",
             r"\n +AND \(p\.expires_in IS NULL[^\n]*?\) w",
-            ") w",
+            "\n) w",  # behind a comment
             pattern=True,
         ),
         f"{_SUITE}::TestPostgres::{_BY_ID}",

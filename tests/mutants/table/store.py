@@ -1179,24 +1179,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
-        "store.final_told",
-        "A final whose reply was lost for good is told to who follows here, when it is found",
-        Edit(_RESULTS, "        _tell_of_end(context, cursor.task_id, refusal.last_seq)\n"),
-        f"{_TROUBLE}::test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good[finish]",
-        on="memory",
-    ),
-    row(
-        "store.cancel_told",
-        "So is that of a cancel",
-        Edit(
-            _RESULTS,
-            "            _tell_of_end(context, row.task_id, answer.last_seq)\n",
-            "            pass\n",
-        ),
-        f"{_TROUBLE}::test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good[cancel]",
-        on="memory",
-    ),
-    row(
         "store.final_counted_once",
         "The same, sent once more: it is no news",
         Edit(
