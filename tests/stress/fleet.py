@@ -36,9 +36,9 @@ __all__ = [
     "KILL_EVERY",
     "WORKERS",
     "Fleet",
+    "judge_audit",
     "play_fleet",
-    "submit_in_batches",
-    "wait_until_ended",
+    "work_off",
 ]
 
 FLEET: Final = "fleet"
@@ -70,26 +70,18 @@ async def play_fleet(
         async with find_store(url) as store:
             async with Fleet(url).running(workers) as fleet:
                 due = await _submit(store, tasks, folder, work)
-                killing = asyncio.ensure_future(fleet.keep_killing(kill_every))
-                try:
-                    await wait_until_ended(store, within=60 + tasks / 20)
-                finally:
-                    killing.cancel()
-                    with suppress(asyncio.CancelledError):  # ours
-                        await killing
-            rows = [row async for row in read_rows(store)]
-            _judge_number(rows, tasks, result)
+                async with fleet.losing_workers(kill_every):
+                    await _wait_until_ended(store, within=60 + tasks / 20)
+            rows = await _read_number(store, tasks, result)
             runs = await asyncio.to_thread(_read_witness, Path(folder))
             for row in rows:
                 await _judge_one(store, row, runs, result, killed=kill_every is not None)
-            audit = await audit_store(store, grace=0)
-            for violation in audit.violations:
-                result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+            audited = await judge_audit(store, result)
     result.figures = [
         *_describe_rates(rows, due),
         f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts lost",
         f"at most {max(row.attempt for row in rows)} attempts a task, {sum(runs.values())} runs",
-        f"{audit.checked} tapes audited, {len(audit.violations)} violations",
+        audited,
     ]
     result.seconds = time.perf_counter() - began
     return result
@@ -125,7 +117,18 @@ class Fleet:
                     status = await worker.wait()
                     assert status == 0, f"a worker ended with {status}"
 
-    async def keep_killing(self, every: float | None) -> None:
+    @asynccontextmanager
+    async def losing_workers(self, every: float | None) -> AsyncGenerator[None]:
+        """Meanwhile a worker is killed every so many seconds; ``None``: never."""
+        killing = asyncio.ensure_future(self._keep_killing(every))
+        try:
+            yield
+        finally:
+            killing.cancel()
+            with suppress(asyncio.CancelledError):  # ours
+                await killing
+
+    async def _keep_killing(self, every: float | None) -> None:
         """Kill the oldest worker and start another, every so many seconds; ``None``: never."""
         while every is not None:
             await pause(every)
@@ -159,7 +162,48 @@ async def _hear(worker: Process, ready: asyncio.Event, op: str) -> None:
     ready.set()  # it has ended: the caller that awaits it finds that out
 
 
-async def submit_in_batches(manager: TaskManager, submissions: Sequence[Submission]) -> None:
+async def work_off(
+    store: TaskStore,
+    fleet: Fleet,
+    submissions: Sequence[Submission],
+    result: Result,
+    *,
+    kill_every: float | None,
+) -> list[Task]:
+    """Submit these, and have the fleet run them while its workers are killed; gives their rows.
+
+    Each shall succeed, and none be more or fewer.
+    """
+    async with TaskManager(store, work=False) as manager:
+        await _submit_in_batches(manager, submissions)
+    async with fleet.losing_workers(kill_every):
+        await _wait_until_ended(store, within=120 + len(submissions) / 5)
+    rows = await _read_number(store, len(submissions), result)
+    for row in rows:
+        result.runs += 1
+        result.outcomes[row.status.value] += 1
+        if row.status is not TaskStatus.SUCCEEDED:
+            result.blame(row.task_id, f"it ended as {row.status.value}")
+    return rows
+
+
+async def judge_audit(store: TaskStore, result: Result) -> str:
+    """Blame what the audit finds; gives a line about it."""
+    audit = await audit_store(store, grace=0)
+    for violation in audit.violations:
+        result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+    return f"{audit.checked} tapes audited, {len(audit.violations)} violations"
+
+
+async def _read_number(store: TaskStore, tasks: int, result: Result) -> list[Task]:
+    """The rows of the store, which shall be so many."""
+    rows = [row async for row in read_rows(store)]
+    if len(rows) != tasks or len({row.task_id for row in rows}) != tasks:
+        result.blame("store", f"{len(rows)} of {tasks} tasks are there")
+    return rows
+
+
+async def _submit_in_batches(manager: TaskManager, submissions: Sequence[Submission]) -> None:
     """Submit them all, in a flush for some hundred."""
     for first in range(0, len(submissions), _BATCH):
         await manager.submit_many(submissions[first : first + _BATCH])
@@ -171,11 +215,11 @@ async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int
     params = {"folder": folder, "seconds": work}
     async with TaskManager(store, work=False) as manager:
         one = Submission(OP, params=params, run_at=soon, retries=RETRIES)
-        await submit_in_batches(manager, [one] * tasks)
+        await _submit_in_batches(manager, [one] * tasks)
     return round(soon.timestamp() * 1_000_000)
 
 
-async def wait_until_ended(store: TaskStore, within: float) -> None:
+async def _wait_until_ended(store: TaskStore, within: float) -> None:
     """Wait until no task is pending or runs, for so many seconds."""
 
     async def have_ended() -> bool:
@@ -194,11 +238,6 @@ def _read_witness(folder: Path) -> Counter[tuple[str, int]]:
         line.split() for file in folder.glob("*.runs") for line in file.read_text().splitlines()
     )
     return Counter((task_id, int(attempt)) for task_id, attempt in noted)
-
-
-def _judge_number(rows: list[Task], tasks: int, result: Result) -> None:
-    if len(rows) != tasks or len({row.task_id for row in rows}) != tasks:
-        result.blame("store", f"{len(rows)} of {tasks} tasks are there")
 
 
 async def _judge_one(

@@ -21,9 +21,9 @@ from typing import Any, Final
 import psutil
 
 from tapescope import Reporter, TaskManager, find_store
-from tapescope.maintenance.audit import audit_store
 from tapescope.store.port import TaskStore
 from tapescope.testing import until
+from tests.stress.fleet import judge_audit
 from tests.stress.harness import Result
 from tests.stress.paused_worker import HEARTBEAT, LEASE, PARTS, op_of
 from tests.support.pausing import pause_process
@@ -47,9 +47,7 @@ async def play_pauses(store_name: str, url: str, runs: int, at_once: int = AT_ON
     async with find_store(url) as store:
         while result.runs < runs:
             await _Round(store, url, result).play(min(at_once, max(len(PARTS), runs - result.runs)))
-        audit = await audit_store(store, grace=0)
-        for violation in audit.violations:
-            result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+        await judge_audit(store, result)
     result.seconds = time.perf_counter() - began
     return result
 

@@ -6,18 +6,15 @@ store's clock. In no window of the rate's length may more of a key begin than th
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections import defaultdict
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Final
 
-from tapescope import Submission, TaskManager, find_store
-from tapescope.maintenance.audit import audit_store
-from tapescope.model.tasks import TaskStatus
-from tests.stress.fleet import KILL_EVERY, WORKERS, Fleet, submit_in_batches, wait_until_ended
-from tests.stress.harness import Result, read_rows
+from tapescope import Submission, find_store
+from tests.stress.fleet import KILL_EVERY, WORKERS, Fleet, judge_audit, work_off
+from tests.stress.harness import Result
 from tests.stress.rates_program import OP, RATE
 from tests.support.postgres_sessions import session
 
@@ -57,34 +54,22 @@ async def play_rates(
     async with find_store(url) as store:
         await _watch(url)
         async with Fleet(url, "tests.stress.rates_program:manager", OP).running(workers) as fleet:
-            async with TaskManager(store, work=False) as manager:
-                await submit_in_batches(manager, [_submission(n) for n in range(tasks)])
-            killing = asyncio.ensure_future(fleet.keep_killing(kill_every))
-            try:
-                await wait_until_ended(store, within=120 + tasks / 5)
-            finally:
-                killing.cancel()
-                with suppress(asyncio.CancelledError):  # ours
-                    await killing
-        rows = [row async for row in read_rows(store)]
-        if len({row.task_id for row in rows}) != tasks:
-            result.blame("store", f"{len(rows)} of {tasks} tasks are there")
-        for row in rows:
-            result.runs += 1
-            result.outcomes[row.status.value] += 1
-            if row.status is not TaskStatus.SUCCEEDED:
-                result.blame(row.task_id, f"it ended as {row.status.value}")
+            rows = await work_off(
+                store,
+                fleet,
+                [_submission(n) for n in range(tasks)],
+                result,
+                kill_every=kill_every,
+            )
         begun = await _read(url)
         if sum(map(len, begun.values())) != sum(row.attempt for row in rows):
             result.blame("store", "the claims that were seen are not the attempts")
         most = _judge(begun, result)
-        audit = await audit_store(store, grace=0)
-        for violation in audit.violations:
-            result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+        audited = await judge_audit(store, result)
     result.figures = [
         f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts again",
         f"at most {most} of a key in {RATE.per:g} s, of {RATE.times}",
-        f"{audit.checked} tapes audited, {len(audit.violations)} violations",
+        audited,
     ]
     result.late = most
     result.seconds = time.perf_counter() - began

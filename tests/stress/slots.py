@@ -7,19 +7,16 @@ has slots.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
-from contextlib import suppress
 from typing import Final
 
-from tapescope import Submission, TaskManager, find_store
-from tapescope.maintenance.audit import audit_store
+from tapescope import Submission, find_store
 from tapescope.model.tape import ATTEMPT_FAILED, LOG
-from tapescope.model.tasks import Task, TaskStatus
+from tapescope.model.tasks import Task
 from tapescope.store.port import TaskStore
-from tests.stress.fleet import KILL_EVERY, WORKERS, Fleet, submit_in_batches, wait_until_ended
-from tests.stress.harness import Result, read_rows
+from tests.stress.fleet import KILL_EVERY, WORKERS, Fleet, judge_audit, work_off
+from tests.stress.harness import Result
 from tests.stress.slots_program import BEGUN, OP, SLOTS
 
 __all__ = ["SLOTTED", "play_slots"]
@@ -44,26 +41,19 @@ async def play_slots(
     began = time.perf_counter()
     async with find_store(url) as store:
         async with Fleet(url, "tests.stress.slots_program:manager", OP).running(workers) as fleet:
-            async with TaskManager(store, work=False) as manager:
-                await submit_in_batches(manager, [_submission(n) for n in range(tasks)])
-            killing = asyncio.ensure_future(fleet.keep_killing(kill_every))
-            try:
-                await wait_until_ended(store, within=120 + tasks / 5)
-            finally:
-                killing.cancel()
-                with suppress(asyncio.CancelledError):  # ours
-                    await killing
-        rows = [row async for row in read_rows(store)]
-        if len({row.task_id for row in rows}) != tasks:
-            result.blame("store", f"{len(rows)} of {tasks} tasks are there")
+            rows = await work_off(
+                store,
+                fleet,
+                [_submission(n) for n in range(tasks)],
+                result,
+                kill_every=kill_every,
+            )
         most = await _judge(store, rows, result)
-        audit = await audit_store(store, grace=0)
-        for violation in audit.violations:
-            result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+        audited = await judge_audit(store, result)
     result.figures = [
         f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts lost",
         f"at most {most} at once of a key with {SLOTS} slots",
-        f"{audit.checked} tapes audited, {len(audit.violations)} violations",
+        audited,
     ]
     result.late = most
     result.seconds = time.perf_counter() - began
@@ -81,10 +71,6 @@ async def _judge(store: TaskStore, rows: list[Task], result: Result) -> int:
     """The most that ran at once of a key, as the tapes have it."""
     moves: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
     for row in rows:
-        result.runs += 1
-        result.outcomes[row.status.value] += 1
-        if row.status is not TaskStatus.SUCCEEDED:
-            result.blame(row.task_id, f"it ended as {row.status.value}")
         held: dict[int, list[int]] = {}
         for event in (await store.read_tape(row.task_id)).events:
             if event.type == LOG and event.body["message"] == BEGUN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import Attempt, Claim, NewTask
+from tapescope.model.tasks import DEFAULT_QUEUE, Attempt, Claim, NewTask, Task
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.polling import until
@@ -18,6 +18,7 @@ __all__ = [
     "OWNER",
     "SHORT",
     "create",
+    "create_keyed",
     "log",
     "outlast_lease",
     "start",
@@ -41,6 +42,30 @@ async def create(
     """A pending task; gives its id. ``run_at`` is in microseconds since the epoch."""
     task, _ = await store.create(NewTask(new_task_id(), op, run_at=run_at, retries=retries))
     return task.task_id
+
+
+async def create_keyed(
+    store: TaskStore,
+    key: str | None,
+    *,
+    op: str = "work",
+    retries: int = 0,
+    priority: int = 0,
+    run_at: int | None = None,
+    queue: str = DEFAULT_QUEUE,
+) -> Task:
+    """A pending task with a concurrency key, or without one."""
+    new = NewTask(
+        new_task_id(),
+        op,
+        retries=retries,
+        priority=priority,
+        run_at=run_at,
+        concurrency_key=key,
+        queue=queue,
+    )
+    task, _ = await store.create(new)
+    return task
 
 
 async def start(store: TaskStore, op: str = "work", owner: str = OWNER) -> Attempt:

@@ -78,7 +78,7 @@ SELECT '-', o.n, o.first, o.last
 
 -- name: audit_stuck_running
 -- It runs, and its lease ended longer ago than the grace.
--- Differs from the SQLite version in that the clock is the database's.
+-- Differs from the SQLite version in that the clock is the database's, and in concat: the id leads.
 SELECT t.task_id::text, t.attempt, t.owner,
        ((now_us() - coalesce(t.lease_expires_at, t.claimed_at, t.created_at)) / 1e6)::double precision
   FROM tasks t

@@ -21,8 +21,12 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 20000) q) AS quaran
        (SELECT m.audited_at FROM maintenance m) AS audited_at;
 
 -- name: find_open
--- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key. concat: the id leads.
+-- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key. Beyond 0, for who
+-- comes to lead, by whatever is the least; later by the id (docs/decisions/0055).
 SELECT coalesce((SELECT max(t.id) FROM tasks t), 0) AS top,
-       ARRAY(SELECT t.id::text FROM tasks t WHERE t.id = ANY ($2::text[]::bigint[]) AND t.status IN ('pending', 'running'))
+       (ARRAY(SELECT t.id::text FROM tasks t
+              WHERE t.id = ANY ($2::text[]::bigint[]) AND concat(t.status) IN ('pending', 'running'))
        || ARRAY(SELECT t.id::text FROM tasks t
-                 WHERE t.id > $1 AND concat(t.status) IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;
+                 WHERE $1 > 0 AND t.id > $1 AND concat(t.status) IN ('pending', 'running') ORDER BY t.id LIMIT $3))
+       || ARRAY(SELECT t.id::text FROM tasks t
+                 WHERE $1 <= 0 AND t.id > $1 AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;

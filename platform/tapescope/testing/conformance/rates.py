@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import pytest
 
 from tapescope.model.ops import KnownOp
-from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, TaskStatus
 from tapescope.store.port import TaskStore
-from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
 from tapescope.testing.polling import until
-from tapescope.testing.tasks import HOUR, LEASE, OPS, OTHER, OWNER
+from tapescope.testing.tasks import HOUR, LEASE, OPS, OTHER, OWNER, create_keyed
 
 ERROR = ErrorInfo("ValueError", "no luck")
 WINDOW = 200_000
@@ -29,8 +28,10 @@ class RatesConformance(StoreSuite):
         """Of each key, and an end makes no room; what may not begin is pending and parked, and
         other tasks go by it."""
         await store.ops.register([_rated(2), KnownOp("other")])
-        tasks = [await _create(store, key) for key in ("a", "a", "a", "b", None, "a", "b", "b")]
-        others = [await _create(store, "a", op="other") for _ in range(3)]
+        tasks = [
+            await create_keyed(store, key) for key in ("a", "a", "a", "b", None, "a", "b", "b")
+        ]
+        others = [await create_keyed(store, "a", op="other") for _ in range(3)]
         claims = await _claim(store, 100)
         for one in claims:
             await _succeed(store, one)
@@ -50,7 +51,7 @@ class RatesConformance(StoreSuite):
         many begin."""
         await store.ops.register([_rated(2, WINDOW)])
         for _ in range(8):
-            await _create(store, "k")
+            await create_keyed(store, "k")
         claims: list[Claim] = []
         told: list[int | None] = []
         while len(claims) < 8:
@@ -70,7 +71,7 @@ class RatesConformance(StoreSuite):
     async def test_a_retry_counts_again(self, store: TaskStore) -> None:
         """And so do a release and a rescue: each attempt that begins."""
         await store.ops.register([_rated(3)])
-        await _create(store, "k", retries=2)
+        await create_keyed(store, "k", retries=2)
         (claim,) = await _claim(store, 5)
         await store.retry_later(claim.attempt, ERROR, store.clock.now())
         (claim,) = await _claim(store, 5)
@@ -78,7 +79,7 @@ class RatesConformance(StoreSuite):
         (claim,) = await _claim(store, 5)
         await store.retry_later(claim.attempt, ERROR, store.clock.now())
         none = await _claim(store, 5)
-        await _create(store, "other")
+        await create_keyed(store, "other")
         beside = await _claim(store, 5)
 
         assert none == []
@@ -90,12 +91,12 @@ class RatesConformance(StoreSuite):
         long it waits, and for one window from its claim on."""
         await store.ops.register([_rated(1, WINDOW)])
         now = store.clock.now()
-        first = await _create(store, "k", queue="bulk", run_at=now - HOUR)
-        second = await _create(store, "k", queue="mail")
+        first = await create_keyed(store, "k", queue="bulk", run_at=now - HOUR)
+        second = await create_keyed(store, "k", queue="mail")
         given = await _claim(store, 5, queues=["mail"])
         at = store.clock.now()
         await until(lambda: store.clock.now() > at + 2 * WINDOW)
-        await _create(store, "k", queue="mail")  # so that a claim looks at the key
+        await create_keyed(store, "k", queue="mail")  # so that a claim looks at the key
         late = await _claim(store, 5, queues=["mail"])
         (claim,) = await _claim(store, 5, queues=["bulk"])
         full = await _claim(store, 5)
@@ -109,8 +110,8 @@ class RatesConformance(StoreSuite):
         """At once: no attempt has begun. Of one that runs its place stays taken."""
         await store.ops.register([_rated(1)])
         now = store.clock.now()
-        first = await _create(store, "k", queue="bulk", run_at=now - HOUR)
-        second, third = [await _create(store, "k", queue="mail") for _ in range(2)]
+        first = await create_keyed(store, "k", queue="bulk", run_at=now - HOUR)
+        second, third = [await create_keyed(store, "k", queue="mail") for _ in range(2)]
         given = await _claim(store, 5, queues=["mail"])
         await store.request_cancel(first.task_id)
         (claim,) = await _claim(store, 5)
@@ -128,7 +129,7 @@ class RatesConformance(StoreSuite):
         """With both, each says no: no more run at once, and no more begin in a window."""
         await store.ops.register([_rated(3, max_concurrent=2)])
         for _ in range(5):
-            await _create(store, "k")
+            await create_keyed(store, "k")
         first = await _claim(store, 9)
         for one in first:
             await _succeed(store, one)
@@ -147,7 +148,7 @@ class RatesConformance(StoreSuite):
         counts: list[int] = []
         held: list[Claim] = []
         for _ in range(9):
-            await _create(store, "k")
+            await create_keyed(store, "k")
         for known, limit, end in (
             (_rated(1), 9, False),
             (_rated(3), 9, False),
@@ -175,7 +176,7 @@ class RatesConformance(StoreSuite):
         now = store.clock.now()
         given = [(0, 0), (0, -2), (5, -1), (-9, -9), (9, 3), (5, -2), (0, -2)]
         tasks = [
-            await _create(store, "k", priority=priority, run_at=now + hours * HOUR)
+            await create_keyed(store, "k", priority=priority, run_at=now + hours * HOUR)
             for priority, hours in given
         ]
         order = [one.task.task_id for _ in range(6) for one in await _claim_next(store)]
@@ -188,7 +189,7 @@ class RatesConformance(StoreSuite):
         await store.ops.register([_rated(10)])
         for key in "abab":
             for _ in range(3):
-                await _create(store, key)
+                await create_keyed(store, key)
 
         assert [len(await _claim(store, size)) for size in (1, 2, 3, 5, 8)] == [1, 2, 3, 5, 1]
 
@@ -196,7 +197,7 @@ class RatesConformance(StoreSuite):
         """In the numbers of what waits it is scheduled, or retrying."""
         await store.ops.register([_rated(1)])
         for _ in range(4):
-            await _create(store, "k", retries=1)
+            await create_keyed(store, "k", retries=1)
         (claim,) = await _claim(store, 9)
         await store.retry_later(claim.attempt, ERROR, store.clock.now())
         (one,) = (await store.backlog.read(max_age=0)).ops
@@ -208,7 +209,7 @@ class RatesConformance(StoreSuite):
     async def test_a_pause_holds_what_waits_for_the_window(self, store: TaskStore) -> None:
         """No place is given meanwhile."""
         await store.ops.register([_rated(1)])
-        await _create(store, "k")
+        await create_keyed(store, "k")
         await store.ops.pause("work")
         paused = await _claim(store, 5), await store.next_due(OPS)
         await store.ops.resume("work")
@@ -226,7 +227,7 @@ class RatesConformance(StoreSuite):
         await store.ops.register([_rated(times, window)])
         both = (store, second_store)
         await asyncio.gather(
-            *(_create(both[n % 2], f"k{n % 2}", retries=1) for n in range(8 * times))
+            *(create_keyed(both[n % 2], f"k{n % 2}", retries=1) for n in range(8 * times))
         )
         begun: dict[str | None, list[int]] = {"k0": [], "k1": []}
 
@@ -265,29 +266,6 @@ def _begun(claim: Claim) -> int:
 
 async def _succeed(store: TaskStore, claim: Claim) -> None:
     await store.finish_if_running(claim.attempt, FinalEvent.succeeded(None))
-
-
-async def _create(
-    store: TaskStore,
-    key: str | None,
-    *,
-    op: str = "work",
-    retries: int = 0,
-    priority: int = 0,
-    run_at: int | None = None,
-    queue: str = "default",
-) -> Task:
-    new = NewTask(
-        new_task_id(),
-        op,
-        retries=retries,
-        priority=priority,
-        run_at=run_at,
-        concurrency_key=key,
-        queue=queue,
-    )
-    task, _ = await store.create(new)
-    return task
 
 
 async def _claim(

@@ -9,11 +9,21 @@ import pytest
 
 from tapescope.errors import BadSetting
 from tapescope.model.ops import KnownOp
-from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
-from tapescope.testing.tasks import HOUR, LEASE, OPS, OTHER, OWNER, SHORT, log, outlast_lease
+from tapescope.testing.tasks import (
+    HOUR,
+    LEASE,
+    OPS,
+    OTHER,
+    OWNER,
+    SHORT,
+    create_keyed,
+    log,
+    outlast_lease,
+)
 
 ERROR = ErrorInfo("ValueError", "no luck")
 
@@ -68,8 +78,10 @@ class SlotsConformance(StoreSuite):
     async def test_no_more_run_than_there_are_slots(self, store: TaskStore) -> None:
         """Of each key; what has no slot is pending and parked, and other tasks go by it."""
         await store.ops.register([KnownOp("work", max_concurrent=2), KnownOp("other")])
-        tasks = [await _create(store, key) for key in ("a", "a", "a", "b", None, "a", "b", "b")]
-        others = [await _create(store, "a", op="other") for _ in range(3)]
+        tasks = [
+            await create_keyed(store, key) for key in ("a", "a", "a", "b", None, "a", "b", "b")
+        ]
+        others = [await create_keyed(store, "a", op="other") for _ in range(3)]
         claims = await _claim(store, 100)
         again = await _claim(store, 100)
         rows = [await store.get(task.task_id) for task in tasks]
@@ -89,9 +101,9 @@ class SlotsConformance(StoreSuite):
     async def test_a_slot_is_free_when_its_attempt_ends(self, store: TaskStore, how: str) -> None:
         """However it ends: the next task of the key has it, and no slot is lost."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
-        first = await _create(store, "k", retries=1)
+        first = await create_keyed(store, "k", retries=1)
         (claim,) = await _claim(store, 5, lease=SHORT if how.startswith("loss") else LEASE)
-        waiting = [await _create(store, "k") for _ in range(3)]
+        waiting = [await create_keyed(store, "k") for _ in range(3)]
         assert await _claim(store, 5) == []
         await _FREES[how](store, claim)
         claimed: list[str] = []
@@ -108,9 +120,9 @@ class SlotsConformance(StoreSuite):
         """A retry that is due later, and a release: the task is parked again, in its order."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
         now = store.clock.now()
-        first = await _create(store, "k", run_at=now - HOUR)
+        first = await create_keyed(store, "k", run_at=now - HOUR)
         (claim,) = await _claim(store, 5)
-        second = await _create(store, "k", run_at=now - HOUR // 2)
+        second = await create_keyed(store, "k", run_at=now - HOUR // 2)
         await store.retry_later(claim.attempt, ERROR, now + HOUR)
         retrying = await store.get(first.task_id)
         (other,) = await _claim(store, 5)
@@ -132,7 +144,7 @@ class SlotsConformance(StoreSuite):
         now = store.clock.now()
         given = [(0, 0), (0, -2), (5, -1), (-9, -9), (9, 3), (5, -2), (0, -2)]
         tasks = [
-            await _create(store, "k", priority=priority, run_at=now + hours * HOUR)
+            await create_keyed(store, "k", priority=priority, run_at=now + hours * HOUR)
             for priority, hours in given
         ]
         order: list[str] = []
@@ -148,7 +160,7 @@ class SlotsConformance(StoreSuite):
     async def test_a_claim_takes_no_more_than_it_may(self, store: TaskStore) -> None:
         """And what it leaves of a key with free slots goes to the next one, key after key."""
         await store.ops.register([KnownOp("work", max_concurrent=10)])
-        tasks = [await _create(store, key) for key in "abab" for _ in range(3)]
+        tasks = [await create_keyed(store, key) for key in "abab" for _ in range(3)]
         sizes = [1, 2, 3, 5, 8]
         claims = [await _claim(store, size) for size in sizes]
         claimed = [one.task.task_id for some in claims for one in some]
@@ -160,8 +172,8 @@ class SlotsConformance(StoreSuite):
         """However much is parked of a key that is full, the next claim has a task of the other."""
         await store.ops.register([KnownOp("work", max_concurrent=2)])
         since = store.clock.now() - HOUR
-        await asyncio.gather(*(_create(store, "a", run_at=since + n) for n in range(300)))
-        await asyncio.gather(*(_create(store, "z") for _ in range(6)))
+        await asyncio.gather(*(create_keyed(store, "a", run_at=since + n) for n in range(300)))
+        await asyncio.gather(*(create_keyed(store, "z") for _ in range(6)))
         first = [await _claim(store, 1) for _ in range(4)]
         held = {key: [one for (one,) in first if one.task.concurrency_key == key] for key in "az"}
         order: list[str | None] = []
@@ -178,9 +190,9 @@ class SlotsConformance(StoreSuite):
     async def test_a_cancel_ends_a_parked_task(self, store: TaskStore) -> None:
         """At once, and the others of its key are as they were."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
-        await _create(store, "k")
+        await create_keyed(store, "k")
         (claim,) = await _claim(store, 5)
-        parked, last = [await _create(store, "k") for _ in range(2)]
+        parked, last = [await create_keyed(store, "k") for _ in range(2)]
         await store.request_cancel(parked.task_id)
         ended = await store.get(parked.task_id)
         blocked = await _claim(store, 5)
@@ -194,7 +206,7 @@ class SlotsConformance(StoreSuite):
         """More are given at once; with fewer, nothing new begins until that many are held."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
         for _ in range(6):
-            await _create(store, "k")
+            await create_keyed(store, "k")
         first = await _claim(store, 9)
         await store.ops.register([KnownOp("work", max_concurrent=3)])
         second = await _claim(store, 9)
@@ -214,7 +226,7 @@ class SlotsConformance(StoreSuite):
     async def test_a_parked_task_is_claimed_by_no_other_way(self, store: TaskStore) -> None:
         """Not by its id either, and not with its creation."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
-        task = await _create(store, "k")
+        task = await create_keyed(store, "k")
 
         assert await store.claim_if_pending(task, OWNER, LEASE) is None
         with pytest.raises(BadSetting, match="concurrency_key"):
@@ -229,7 +241,7 @@ class SlotsConformance(StoreSuite):
         held than it has slots."""
         both = (store, second_store)
         await store.ops.register([KnownOp("work", max_concurrent=2)])
-        await asyncio.gather(*(_create(both[n % 2], f"k{n % 3}") for n in range(24)))
+        await asyncio.gather(*(create_keyed(both[n % 2], f"k{n % 3}") for n in range(24)))
         running: dict[str | None, set[str]] = {}
         most: list[int] = []
 
@@ -257,7 +269,7 @@ class SlotsConformance(StoreSuite):
         """In the numbers of what waits it is scheduled, or retrying; what holds a slot runs."""
         await store.ops.register([KnownOp("work", max_concurrent=1)])
         for _ in range(4):
-            await _create(store, "k", retries=1)
+            await create_keyed(store, "k", retries=1)
         (claim,) = await _claim(store, 9)
         await store.retry_later(claim.attempt, ERROR, store.clock.now())
         (one,) = (await store.backlog.read(max_age=0)).ops
@@ -271,10 +283,10 @@ class SlotsConformance(StoreSuite):
         """And nothing is given a slot meanwhile, also where another op's task is given one; nor for
         a worker that drains."""
         await store.ops.register([KnownOp(op, max_concurrent=1) for op in OPS])
-        held = await _create(store, "k")
+        held = await create_keyed(store, "k")
         await store.ops.pause("work")
         paused = (await _claim(store, 5), await store.next_due(OPS))
-        goes_on = await _create(store, "k", op=OPS[-1])
+        goes_on = await create_keyed(store, "k", op=OPS[-1])
         beside = [one.task.task_id for one in await _claim(store, 5)]
         still = await store.get(held.task_id)
         await store.ops.resume("work")
@@ -287,27 +299,6 @@ class SlotsConformance(StoreSuite):
         assert (beside, still.parked) == ([goes_on.task_id], True)
         assert drained == []
         assert len(claims) == 1
-
-
-async def _create(
-    store: TaskStore,
-    key: str | None,
-    *,
-    op: str = "work",
-    retries: int = 0,
-    priority: int = 0,
-    run_at: int | None = None,
-) -> Task:
-    new = NewTask(
-        new_task_id(),
-        op,
-        retries=retries,
-        priority=priority,
-        run_at=run_at,
-        concurrency_key=key,
-    )
-    task, _ = await store.create(new)
-    return task
 
 
 async def _claim(store: TaskStore, limit: int, lease: float = LEASE) -> Sequence[Claim]:

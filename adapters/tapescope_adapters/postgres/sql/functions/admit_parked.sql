@@ -1,8 +1,8 @@
 -- Gives the free slots of concurrency keys to parked tasks, as many as a claim may take, and as may begin now by the
--- rate of their op: these are due from now on. The
--- key that is to be looked at the longest goes first, and of it the highest priority, then the longest due. All looks
--- of a key that are due are taken at once, and what a claim has no place for is looked at again behind the other keys:
--- so none waits for what another one has parked. Of each op no more keys are looked at than 64, and 256 in all.
+-- rate of their op: these are due from now on. The key that is to be looked at the longest goes first, and of it the
+-- highest priority, then the longest due. All looks of a key that are due are taken at once, and what a claim has no
+-- place for is looked at again behind the other keys: so none waits for what another one has parked. Of each op no more
+-- keys are looked at than 64, and 256 in all.
 -- A key that another session holds is passed over, and looked at soon once more. Only the first row of a key that nobody
 -- holds is waited for: so a claim adds those in one round, in one order. For claim_due, in whose transaction it is.
 CREATE OR REPLACE FUNCTION admit_parked(x_ops text[], x_limit integer) RETURNS void
