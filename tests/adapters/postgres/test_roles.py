@@ -644,9 +644,13 @@ async def run_worker(tapescope: Tapescope, owner: TaskStore, arguments: Sequence
         async def has_ended() -> bool:
             return told.done() or (await owner.get(task.task_id)).status is TaskStatus.SUCCEEDED
 
-        await until(has_ended)
-        worker.terminate()
-        return await told
+        try:
+            await until(has_ended, within=30.0)
+        finally:  # where it did not: with what it said, and where its task stands
+            worker.terminate()
+            said = await told
+            print(said, await owner.get(task.task_id))
+        return said
 
 
 async def run_exporter(tapescope: Tapescope, arguments: Sequence[str]) -> str:
