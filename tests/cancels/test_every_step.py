@@ -17,7 +17,7 @@ import pytest
 
 from tapescope.testing import MemoryBackend
 from tests.cancels.awaits import compare, describe
-from tests.cancels.scenario import Act, Place, Played, find_steps, judge, play
+from tests.cancels.scenario import Act, Place, Played, find_steps, judge, look_at_end, play
 from tests.cancels.steps import Site, Step
 
 SCENARIOS: Final = int(os.environ.get("CANCEL_SCENARIOS", "20000"))
@@ -104,7 +104,10 @@ class Places:
         for _, alike in groupby(moments, lambda moment: moment[1] is not None and moment[1].kills):
             for some in batched(alike, one_life):
                 place = self.make()
-                played = [play(place, seed, step, act) for step, act in some]
+                played: list[Played] = []
+                for step, act in some:
+                    played.append(play(place, seed, step, act))
+                    look_at_end(place, played[-1])
                 judge(place, played)
                 for one in played:
                     tally.note(one)
@@ -124,6 +127,7 @@ def play_all(places: Places, seed: int, *, most: int, stride: int = 1) -> Tally:
     """A scenario, undisturbed, and then with every act at every so-manieth of its steps."""
     place = places.make()
     undisturbed = play(place, seed)
+    look_at_end(place, undisturbed)
     judge(place, [undisturbed])
     acts = [act for act in Act if act.can_come(place)]
     moments = [(step, act) for act in acts for step in find_steps(undisturbed, act)]
