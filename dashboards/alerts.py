@@ -12,6 +12,7 @@ from dashboards.promql import (
     BUILD_INFO,
     CANCEL_REASON,
     DROP_REASON,
+    ENGINE,
     ERROR,
     GROUP,
     INSTANCE,
@@ -338,6 +339,17 @@ def _list_tasks(durations: Durations) -> list[Alert]:
             "No living worker of the store has registered the op: none was started, the last one"
             " has ended, or the name is wrong. Or workers have it, and none takes a queue in which"
             " a task is due: tapescope stats names it. They wait until one comes.",
+        ),
+        Alert(
+            "TapescopeUndispatched",
+            f"max by ({GROUP}, {ENGINE}) ({pick(names.ENGINE_OVERDUE)}) > 0",
+            settings.UNDISPATCHED_WAIT,
+            CRITICAL,
+            "tapescope-fleet",
+            f"{{{{ $value }}}} pending tasks of {{{{ $labels.job }}}} have not reached"
+            f" {{{{ $labels.{ENGINE} }}}}.",
+            "The engine is away, or refuses them. They are on the store, and nothing is lost; but"
+            " no worker is brought them until the engine takes them.",
         ),
         Alert(
             "TapescopeOldestWaitingHigh",

@@ -16,12 +16,15 @@ from dashboards.panels import (
     sum_growth,
 )
 from dashboards.promql import (
+    BROUGHT_RESULT,
     BUILD_INFO,
+    ENGINE,
     FIRING_OUTCOME,
     GROUP,
     INSTANCE,
     MESSAGE_RESULT,
     OP,
+    RECONCILE_RESULT,
     RESCUE_RESULT,
     START,
     STATE,
@@ -223,6 +226,41 @@ _PROCESSES = Section(
             "short",
             (Query(sum_growth(MESSAGE_RESULT, names.MESSAGES), f"{{{{{MESSAGE_RESULT}}}}}"),),
             empty="No message was sent to a task.",
+        ),
+        Chart(
+            "timeseries",
+            "Tasks that engines brought, by result",
+            "Of the interval. A task that is held is brought again: no slot was free, its op is"
+            " paused, or another worker has it.",
+            "short",
+            (Query(sum_growth(BROUGHT_RESULT, names.ENGINE_BROUGHT), f"{{{{{BROUGHT_RESULT}}}}}"),),
+            stacked=True,
+            empty="No worker has an engine.",
+        ),
+        Chart(
+            "timeseries",
+            "Tasks that engines were asked about, by result",
+            "Of the interval. What waits is asked about each minute; what is left could not be"
+            " settled, and is asked about again.",
+            "short",
+            (
+                Query(
+                    sum_growth(RECONCILE_RESULT, names.ENGINE_RECONCILED),
+                    f"{{{{{RECONCILE_RESULT}}}}}",
+                ),
+            ),
+            stacked=True,
+            empty="No worker has an engine.",
+        ),
+        Chart(
+            "timeseries",
+            "Tasks that have not reached their engine",
+            "Pending tasks that the engine should have been asked about a minute ago. They are on"
+            " the store, and no worker is brought them.",
+            "short",
+            (Query(f"max by ({ENGINE}) ({scope(names.ENGINE_OVERDUE)})", f"{{{{{ENGINE}}}}}"),),
+            limits=(Limit(1, colours.BAD),),
+            empty="No worker has an engine.",
         ),
     ),
 )

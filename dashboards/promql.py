@@ -16,10 +16,12 @@ __all__ = [
     "ABORT",
     "ADAPTER",
     "AUDIT_RULE",
+    "BROUGHT_RESULT",
     "BUILD_INFO",
     "CANCEL_REASON",
     "CONNECTION_STATE",
     "DROP_REASON",
+    "ENGINE",
     "ERROR",
     "EVENT_TYPE",
     "FAILED_STATUS",
@@ -32,6 +34,7 @@ __all__ = [
     "OP",
     "OPERATION",
     "OUTCOME",
+    "RECONCILE_RESULT",
     "REFUSAL",
     "RESCUE_RESULT",
     "ROUTE",
@@ -66,6 +69,9 @@ STATE: Final = name_label(Attribute.STATE)
 OUTCOME: Final = name_label(Attribute.OUTCOME)
 FIRING_OUTCOME: Final = name_label(Attribute.FIRING_OUTCOME)
 MESSAGE_RESULT: Final = name_label(Attribute.MESSAGE_RESULT)
+ENGINE: Final = name_label(Attribute.ENGINE)
+BROUGHT_RESULT: Final = name_label(Attribute.BROUGHT_RESULT)
+RECONCILE_RESULT: Final = name_label(Attribute.RECONCILE_RESULT)
 RESCUE_RESULT: Final = name_label(Attribute.RESCUE_RESULT)
 CANCEL_REASON: Final = name_label(Attribute.CANCEL_REASON)
 TAPE_OUTCOME: Final = name_label(Attribute.TAPE_OUTCOME)

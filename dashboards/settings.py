@@ -131,6 +131,8 @@ QUEUE_MINIMUM: Final = 10
 QUEUE_WAIT: Final = 10 * MINUTE
 NO_WORKER_WAIT: Final = 2 * MINUTE
 """A worker that was killed is missed after 90 seconds: a page comes within five minutes."""
+UNDISPATCHED_WAIT: Final = 2 * MINUTE
+"""On top of the minute after which a task is overdue."""
 OLDEST_WAITING: Final = OpTable(15 * MINUTE)
 """How long a task of an op may have been due: ``OpTable(15 * MINUTE, {"nightly": 8 * HOUR})``."""
 OLDEST_WAITING_WAIT: Final = 5 * MINUTE

@@ -17,6 +17,7 @@ DROP_OPS: Final = 32
 """Fewer than the ops of the task metrics: a drop has four more labels to multiply with."""
 TASK_OPS: Final = 200
 ERROR_TYPES: Final = 50
+ENGINES: Final = 10
 
 
 class LabelCap:
@@ -60,6 +61,7 @@ class LabelCaps:
         self.error_types = LabelCap(ERROR_TYPES, (*ERROR_CODES, *STORE_FAILURES))
         self.task_ops = LabelCap(TASK_OPS, form=is_op)
         self.drop_ops = LabelCap(DROP_OPS, form=is_op)
+        self.engines = LabelCap(ENGINES)
 
 
 class LabelSets:

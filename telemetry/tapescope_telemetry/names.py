@@ -27,6 +27,9 @@ __all__ = [
     "DISK_FREE",
     "DISK_SIZE",
     "DURATION",
+    "ENGINE_BROUGHT",
+    "ENGINE_OVERDUE",
+    "ENGINE_RECONCILED",
     "EVENT_APPENDED",
     "EVENT_DROPPED",
     "EVENT_FAILED",
@@ -129,6 +132,10 @@ class Attribute:
     FIRING_TIME: Final = "tapescope.schedule.firing_time"
     FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
     MESSAGE_RESULT: Final = "tapescope.message.result"
+    ENGINE: Final = "tapescope.engine.name"
+    BROUGHT_RESULT: Final = "tapescope.engine.result"
+    HELD_REASON: Final = "tapescope.engine.held.reason"
+    RECONCILE_RESULT: Final = "tapescope.engine.reconcile.result"
     LINK: Final = "tapescope.link"
     STREAM_END: Final = "tapescope.server.stream.end"
     REFUSAL: Final = "tapescope.server.refusal"
@@ -219,7 +226,7 @@ RUN: Final = SpanRow(
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER, _A.RETRIES_LEFT, _A.FUNCTION),
     (
         *(_A.QUEUE_WAIT, _A.TIMEOUT, _A.TAPE_LENGTH, _A.TAPE_DROPPED),
-        *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+        *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ENGINE, _A.ERROR_TYPE),
     ),
     (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT, LinkKind.CANCEL),
     messaging="process",
@@ -406,6 +413,31 @@ MESSAGES: Final = MetricRow(
     "Messages to tasks, by what became of them. One that is sent is taken later, or untaken when "
     "its task ends.",
     (_A.OP, _A.MESSAGE_RESULT),
+)
+ENGINE_BROUGHT: Final = MetricRow(
+    "tapescope.engine.task.brought",
+    "counter",
+    "{task}",
+    "Tasks that an engine brought to a worker, each time, by what became of them.",
+    (_A.ENGINE, _A.OP, _A.BROUGHT_RESULT),
+    (_A.HELD_REASON,),
+)
+ENGINE_RECONCILED: Final = MetricRow(
+    "tapescope.engine.task.reconciled",
+    "counter",
+    "{task}",
+    "Tasks that an engine was asked about, or told of, by what a reconciler came to.",
+    (_A.ENGINE, _A.RECONCILE_RESULT),
+)
+ENGINE_OVERDUE: Final = MetricRow(
+    "tapescope.engine.task.overdue",
+    "gauge",
+    "{task}",
+    "Pending tasks of the store that their engine should have been asked about a minute ago, "
+    "counted to 10,000. The same from every worker of the engine, so take the highest; absent "
+    "where the number is over three minutes old.",
+    (_A.ENGINE,),
+    tallied=True,
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
@@ -757,7 +789,7 @@ METRICS: Final = (
     *(SUBMITTED, REFUSED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
     *(BACKLOG, OLDEST_DUE, OP_WORKERS, OP_PAUSED, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
-    *(FIRINGS, LATENESS, MESSAGES),
+    *(FIRINGS, LATENESS, MESSAGES, ENGINE_BROUGHT, ENGINE_RECONCILED, ENGINE_OVERDUE),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),

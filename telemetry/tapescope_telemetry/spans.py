@@ -444,6 +444,7 @@ def start_run(
     timeout: float | None = None,
     retries_left: int | None = None,
     function: str | None = None,
+    engine: str | None = None,
     as_message: bool = False,
     carries_baggage: bool = False,
 ) -> RunSpan:
@@ -478,6 +479,7 @@ def start_run(
             Attribute.TIMEOUT: timeout,
             Attribute.RETRIES_LEFT: retries_left,
             Attribute.FUNCTION: function,
+            Attribute.ENGINE: engine,
         }
         row = RESCUE if rescue else RUN
         if as_message:

@@ -48,6 +48,7 @@ from tapescope_telemetry.tasks import TaskMeter
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
 
+    from tapescope_telemetry.engines import EngineMeter
     from tapescope_telemetry.serving import ServerMeter
 
 __all__ = [
@@ -163,6 +164,11 @@ class Telemetry:
         return self._metrics.managers
 
     @property
+    def engines(self) -> EngineMeter:
+        """What engines bring, and what they have not taken yet: made when first asked for."""
+        return self._metrics.engines()
+
+    @property
     def server(self) -> ServerMeter:
         """What servers of the HTTP API count: made when first asked for."""
         return self._metrics.server()
@@ -223,11 +229,13 @@ class Telemetry:
         timeout: float | None = None,
         retries_left: int | None = None,
         function: str | None = None,
+        engine: str | None = None,
     ) -> RunSpan:
         """``run {op}``, linked to the submit that ``trace_context`` names, no link if malformed,
         and to the run of the attempt before.
 
-        ``queue_wait`` and ``timeout`` are in seconds; ``function`` is the runner's qualified name.
+        ``queue_wait`` and ``timeout`` are in seconds; ``function`` is the runner's qualified name,
+        ``engine`` what brought the task.
         """
         if trace_context is None and run_before is None and not self.makes_spans:
             return self._untraced_run
@@ -245,6 +253,7 @@ class Telemetry:
             timeout=timeout,
             retries_left=retries_left,
             function=function,
+            engine=engine,
             as_message=self._as_message,
             carries_baggage=self._carries_baggage,
         )
@@ -304,7 +313,9 @@ class _Metrics:
         caps = LabelCaps()
         self._zeros_due = provider is None
         self._meter: Final = meter
+        self._caps: Final = caps
         self._server: ServerMeter | None = None
+        self._engines: EngineMeter | None = None
         self._stores: dict[str, StoreMeter] = {}
         self._stores_lock: Final = threading.Lock()
         self._offered_labels = LabelSets(EVENT_OFFERED)
@@ -353,6 +364,15 @@ class _Metrics:
 
                 self._server = ServerMeter(self._meter)
             return self._server
+
+    def engines(self) -> EngineMeter:
+        """The meter of engines, made when first asked for."""
+        with self._stores_lock:
+            if self._engines is None:
+                from tapescope_telemetry.engines import EngineMeter  # few workers have one
+
+                self._engines = EngineMeter(self._meter, self._caps)
+            return self._engines
 
     def store(self, adapter: str) -> StoreMeter:
         """The meter of this adapter, with the drops of every op seen so far at zero."""

@@ -17,15 +17,18 @@ from tapescope.model import (
     ActiveState,
     AttemptOutcome,
     AuditRule,
+    BroughtResult,
     CancelReason,
     ConnectionAbort,
     ConnectionState,
     DropReason,
     FiringOutcome,
+    HeldReason,
     LinkKind,
     LoopName,
     MessageResult,
     Outcome,
+    ReconcileResult,
     Refusal,
     RescueResult,
     StreamEnd,
@@ -134,6 +137,20 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
         "What became of a firing time of a schedule.", tuple(FiringOutcome)
     ),
     _A.MESSAGE_RESULT: AttributeRow("What became of a message to a task.", tuple(MessageResult)),
+    _A.ENGINE: AttributeRow(
+        "What brings the task to a worker; absent on a run that the worker claimed by itself.",
+        ("temporal",),
+        open="others' engines",
+    ),
+    _A.BROUGHT_RESULT: AttributeRow(
+        "What became of a task that an engine brought.", tuple(BroughtResult)
+    ),
+    _A.HELD_REASON: AttributeRow(
+        "Why a task that an engine brought was not begun; absent where it was.", tuple(HeldReason)
+    ),
+    _A.RECONCILE_RESULT: AttributeRow(
+        "What a reconciler came to with a task.", tuple(ReconcileResult)
+    ),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.STREAM_END: AttributeRow("Why a stream of a server ended.", tuple(StreamEnd)),
     _A.REFUSAL: AttributeRow("Why a server refused a request by itself.", tuple(Refusal)),

@@ -118,7 +118,7 @@ def test_what_a_killed_drill_left_is_cleaned_up(tapescope: Tapescope) -> None:
     assert tapescope.json("list")["tasks"] == []
 
 
-@pytest.mark.parametrize("name", ["late-event", "zombie-worker", "store-outage"])
+@pytest.mark.parametrize("name", ["late-event", "zombie-worker", "store-outage", "undispatched"])
 def test_a_drill_runs_on_postgres_too(tapescope: Tapescope, postgres_url: str, name: str) -> None:
     """It names its alert and its runbook, says what happened, and the store is as it was."""
     tapescope.env["TAPESCOPE_STORE"] = postgres_url
@@ -134,6 +134,17 @@ def test_a_drill_runs_on_postgres_too(tapescope: Tapescope, postgres_url: str, n
     assert "30 of 30 appends failed" in said or name != "store-outage"
     assert tapescope.json("list")["tasks"] == []
     assert tapescope("audit").returncode == 0
+
+
+def test_tasks_for_an_engine_that_is_away_are_overdue(tapescope: Tapescope) -> None:
+    """A scrape has them from the first on, while the drill holds on; nothing of them stays."""
+    with holding(tapescope, "undispatched") as (scraped, process):
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+
+    assert scraped.total("tapescope_engine_task_overdue", engine_name="drill") == 20
+    assert (process.returncode, complaints) == (0, b"")
+    assert tapescope.json("list")["tasks"] == []
 
 
 def test_a_crash_loop_is_seen_by_who_scrapes(tapescope: Tapescope) -> None:

@@ -73,6 +73,7 @@ WATCHED = (
     "store-outage",
     "duplicate-final",
     "crash-loop",
+    "undispatched",
 )
 """The drills that are made here; the others need minutes, whatever the time scale."""
 SLACK = 10.0

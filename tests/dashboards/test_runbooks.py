@@ -34,6 +34,23 @@ def list_known() -> dict[str, set[str]]:
     }
 
 
+def test_the_list_of_alerts_has_each_one() -> None:
+    """With its severities, as the rules have them; and no other one."""
+    rows = [line.split("|") for line in (FOLDER / "README.md").read_text().splitlines()]
+    listed = {
+        name: set(row[2].strip().split(", "))
+        for row in rows
+        if len(row) == 5
+        for name in re.findall(r"\(runbooks/(\w+)\.md\)", row[1])
+    }
+    rules: dict[str, set[str]] = {}
+    for rule in list_rules():
+        if "alert" in rule:
+            rules.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
+
+    assert listed == rules
+
+
 def test_each_alert_has_its_runbook() -> None:
     """Alerts and runbooks are one to one."""
     alerts = {rule["alert"] for rule in list_rules() if "alert" in rule}

@@ -26,6 +26,7 @@ from tapescope.model import (
 )
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry import spans as span_functions
+from tapescope_telemetry.engines import EngineMeter
 from tapescope_telemetry.guard import LOGS, read_errors
 from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
 from tapescope_telemetry.logger import Logger
@@ -131,6 +132,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.tasks": lambda t: t.tasks,
     "Telemetry.schedules": lambda t: t.schedules,
     "Telemetry.messages": lambda t: t.messages,
+    "Telemetry.engines": lambda t: t.engines,
     "Telemetry.managers": lambda t: t.managers,
     "Telemetry.server": lambda t: t.server,
     "ServerMeter.answered": lambda t: t.server.answered("GET", "/v1/tasks", 200, 0.1),
@@ -182,6 +184,10 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.watch_load": lambda t: t.store("sqlite").watch_load(BUSY.read_load),
     "StoreMeter.unwatch_load": lambda t: t.store("sqlite").unwatch_load(BUSY.read_load),
     "MessageMeter.count": lambda t: t.messages.count("op", "sent"),
+    "EngineMeter.brought": lambda t: t.engines.brought("temporal", "op", "held", "no_slot"),
+    "EngineMeter.reconciled": lambda t: t.engines.reconciled("temporal", "confirmed", 1),
+    "EngineMeter.overdue_read": lambda t: t.engines.overdue_read("s", "temporal", 1),
+    "EngineMeter.overdue_left": lambda t: t.engines.overdue_left("s", "temporal"),
     "ScheduleMeter.fired": lambda t: t.schedules.fired("op", "fired", 1.0),
     "ScheduleMeter.skipped": lambda t: t.schedules.skipped("op", "missed", 1),
     "ManagerMeter.watch": lambda t: t.managers.watch(BUSY.read_signs),
@@ -230,6 +236,7 @@ def list_entries() -> list[str]:
             StoreMeter,
             ScheduleMeter,
             MessageMeter,
+            EngineMeter,
             ServerMeter,
             GuardedTracerProvider,
             Logger,

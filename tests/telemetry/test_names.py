@@ -51,6 +51,19 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
         set(),
     ),
     "tapescope.schedule.lateness": (HISTOGRAM, "s", {OP}, set()),
+    "tapescope.engine.task.brought": (
+        COUNTER,
+        "{task}",
+        {"tapescope.engine.name", OP, "tapescope.engine.result"},
+        {"tapescope.engine.held.reason"},
+    ),
+    "tapescope.engine.task.reconciled": (
+        COUNTER,
+        "{task}",
+        {"tapescope.engine.name", "tapescope.engine.reconcile.result"},
+        set(),
+    ),
+    "tapescope.engine.task.overdue": (GAUGE, "{task}", {"tapescope.engine.name"}, set()),
     "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
     "tapescope.cancel.requests": (COUNTER, "{request}", {REASON}, set()),
     "tapescope.cancel.duration": (HISTOGRAM, "s", {REASON}, set()),
@@ -150,6 +163,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
         timeout=60.0,
         retries_left=2,
         function="shop.resize",
+        engine="temporal",
     )
     tasks.limit(100)
     tasks.active("resize", "running", 1)
@@ -178,6 +192,10 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.watch_load(BUSY.read_load)
     telemetry.managers.watch(BUSY.read_signs)
     telemetry.messages.count("resize", "sent")
+    telemetry.engines.brought("temporal", "resize", "held", "no_slot")
+    telemetry.engines.brought("temporal", "resize", "ended")
+    telemetry.engines.reconciled("temporal", "confirmed", 2)
+    telemetry.engines.overdue_read("sqlite:///t.db", "temporal", 3)
     telemetry.schedules.fired("resize", "fired", 0.1)
     telemetry.schedules.skipped("resize", "missed", 2)
     store.backlog_read("sqlite:///t.db", Backlog(0, 0.0, (OpBacklog("resize", 1, timeout=60.0),)))

@@ -107,6 +107,8 @@ NOT_AT_ZERO = {
     "tapescope_telemetry_errors_total",  # other tests have made some
     "tapescope_message_count_total",  # an op without messages has none
     "tapescope_schedule_firings_total",  # an op without schedules has none
+    "tapescope_engine_task_brought_total",  # a worker without an engine has none
+    "tapescope_engine_task_reconciled_total",
 }
 
 

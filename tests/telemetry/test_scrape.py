@@ -14,6 +14,9 @@ from tapescope.http.health import serve_health
 from tapescope.testing import until
 from tapescope_telemetry.names import (
     BACKLOG,
+    ENGINE_BROUGHT,
+    ENGINE_OVERDUE,
+    ENGINE_RECONCILED,
     FIRINGS,
     LATENESS,
     MESSAGES,
@@ -33,8 +36,9 @@ READ_LATER = {
     for row in (BACKLOG, OLDEST_DUE, RUNNING_AGE, OP_WORKERS, OP_PAUSED, OP_TIMEOUT)
 }
 """What a process reads of its store after a second, and then again and again."""
-UNASKED = {SCRAPE_NAMES[row.name][1] for row in (FIRINGS, LATENESS, MESSAGES)}
-"""Where no schedule fires and nobody sends a message there are none."""
+UNASKED_ROWS = (FIRINGS, LATENESS, MESSAGES, ENGINE_BROUGHT, ENGINE_RECONCILED, ENGINE_OVERDUE)
+UNASKED = {SCRAPE_NAMES[row.name][1] for row in UNASKED_ROWS}
+"""Where no schedule fires, nobody sends a message and no engine brings a task there are none."""
 
 LACKING = {
     "sqlite": [  # it goes by the process's clock, and has no connections that calls share

@@ -8,6 +8,7 @@ from typing import Final
 from tapescope.drills.breach import break_tape
 from tapescope.drills.crashes import crash_again
 from tapescope.drills.endings import cancel_many, cancel_slowly, fail_many, stick
+from tapescope.drills.engines import cut_off
 from tapescope.drills.errors import UnknownDrill
 from tapescope.drills.outage import lose_store
 from tapescope.drills.scene import OP_PREFIX, Fault
@@ -111,6 +112,14 @@ DRILLS: Final = (
         ("TapescopeNoWorkerForOp",),
         120,
         "stats",
+    ),
+    Drill(
+        "undispatched",
+        "tasks are pending for an engine that is away",
+        cut_off,
+        ("TapescopeUndispatched",),
+        120,
+        "list --status pending",
     ),
     Drill(
         "backlog",

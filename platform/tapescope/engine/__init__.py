@@ -17,9 +17,10 @@ from tapescope.engine.port import (
     HeldReason,
     Unknown,
 )
-from tapescope.engine.reconciler import Reconciled, Reconciler, reconcile
+from tapescope.engine.reconciler import LATE, Reconciled, Reconciler, reconcile
 
 __all__ = [
+    "LATE",
     "Again",
     "Answer",
     "Confirmation",

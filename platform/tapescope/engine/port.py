@@ -10,11 +10,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
 from tapescope.errors import EngineUnfit
 from tapescope.model.tasks import Task
+from tapescope.model.telemetry import HeldReason
 from tapescope.service import Service
 from tapescope.store.port import TaskStore
 
@@ -32,22 +32,6 @@ __all__ = [
     "HeldReason",
     "Unknown",
 ]
-
-
-class HeldReason(StrEnum):
-    """Why a task was not begun where an engine has brought it."""
-
-    LEASE = "lease"
-    """Another owner has it, whose lease is not over."""
-    NO_SLOT = "no_slot"
-    PAUSED = "paused"
-    DRAINING = "draining"
-    STORE = "store"
-    """The store could not be asked."""
-    NOT_DUE = "not_due"
-    DEFECT = "defect"
-    """This process could not begin it, and its log says why; a claim that it made is over with its
-    lease."""
 
 
 class Ended(NamedTuple):

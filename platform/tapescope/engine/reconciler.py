@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.tasks import CancelReason
-from tapescope.model.telemetry import LoopName
+from tapescope.model.telemetry import LoopName, ReconcileResult
 from tapescope.service import LoopService, Vitals
 from tapescope_telemetry.logger import Logger
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from tapescope.engine.port import Engine
     from tapescope.store.port import TaskStore
 
-__all__ = ["Reconciled", "Reconciler", "reconcile"]
+__all__ = ["LATE", "Reconciled", "Reconciler", "reconcile"]
 
 _log = Logger("tapescope")
 
+LATE: Final = 60.0
+"""Seconds after which a pending task is overdue of which the engine should have been asked."""
 _EVERY: Final = 10.0
 """Seconds between two turns, less up to a half by chance: workers do not come all at once."""
 _AGAIN_IN: Final = 60.0
@@ -66,6 +68,7 @@ async def reconcile(
     once.
     """
     done = Reconciled()
+    meter = store.telemetry.engines
     left = {} if left is None else left
     if len(left) < _LEFT:
         left |= {one.task_id: one.message for one in await engine.find_forgotten()}
@@ -73,6 +76,8 @@ async def reconcile(
         beat()
         if await _cancel(store, engine, done, task_id, message):
             del left[task_id]
+        else:
+            meter.reconciled(engine.name, ReconcileResult.LEFT.value, 1)
     for _ in range(_PAGES):
         beat()
         tasks = await store.engines.find_unconfirmed(engine.name, limit=_PAGE)
@@ -84,6 +89,8 @@ async def reconcile(
         settled = len(told.has)
         for task_id, message in told.cancelled.items():
             settled += await _cancel(store, engine, done, task_id, message)
+        meter.reconciled(engine.name, ReconcileResult.CONFIRMED.value, len(told.has))
+        meter.reconciled(engine.name, ReconcileResult.LEFT.value, len(tasks) - settled)
         done.failed = done.failed or told.failed
         if not settled or len(tasks) < _PAGE:
             break  # where none was settled, the next page is the same one
@@ -104,6 +111,7 @@ async def _cancel(
             # One that runs, too: its worker may be dead, or brought it by another execution.
             await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
             done.cancelled += 1
+            store.telemetry.engines.reconciled(engine.name, ReconcileResult.CANCELLED.value, 1)
     except StoreUnavailable:
         raise  # as the next one would, each after the patience of the store
     except UnknownTask:
@@ -117,12 +125,13 @@ async def _cancel(
 class Reconciler(LoopService):
     """Takes a turn every ten seconds, and at once when ``wake`` is called."""
 
-    def __init__(self, store: TaskStore, engine: Engine) -> None:
+    def __init__(self, store: TaskStore, engine: Engine, *, late: float = LATE) -> None:
+        """``late`` is after how many seconds a task is told of as overdue."""
         vitals = Vitals(
             LoopName.RECONCILER, store.telemetry.loop_failed, _EVERY + store.patience + _SLACK
         )
         super().__init__("tapescope-reconciler", vitals)
-        self._store, self._engine = store, engine
+        self._store, self._engine, self._late = store, engine, late
         self._woken = asyncio.Event()
         self._told = ""
         self._left: dict[str, str] = {}
@@ -132,24 +141,38 @@ class Reconciler(LoopService):
         """Take the next turn now."""
         self._woken.set()
 
+    async def run_once(self) -> None:
+        """Take a turn, and tell how much is overdue; a failure is logged, once."""
+        self.vitals.beat()
+        try:
+            done = await reconcile(
+                self._store, self._engine, beat=self.vitals.beat, left=self._left
+            )
+            failed = done.failed
+            await self._count_overdue()
+        except TapescopeError as error:
+            failed = str(error)
+        if failed and failed != self._told:
+            _log.warning("The tasks of %s cannot be reconciled: %s", self._engine.name, failed)
+        elif self._told and not failed:
+            _log.info("The tasks of %s are reconciled again.", self._engine.name)
+        self._told = failed
+
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            self.vitals.beat()
-            try:
-                done = await reconcile(
-                    self._store, self._engine, beat=self.vitals.beat, left=self._left
-                )
-                failed = done.failed
-            except TapescopeError as error:
-                failed = str(error)
-            if failed and failed != self._told:
-                _log.warning("The tasks of %s cannot be reconciled: %s", self._engine.name, failed)
-            elif self._told and not failed:
-                _log.info("The tasks of %s are reconciled again.", self._engine.name)
-            self._told = failed
+            await self.run_once()
             try:
                 async with asyncio.timeout(_EVERY * random.uniform(0.5, 1.0)):
                     await self._woken.wait()
             except TimeoutError:
                 pass  # nobody woke it: the next turn is due
+
+    async def _count_overdue(self) -> None:
+        store, engine = self._store, self._engine.name
+        overdue = await store.engines.count_overdue(engine, late=self._late)
+        store.telemetry.engines.overdue_read(store.name, engine, overdue.tasks)
+
+    async def _end(self) -> None:
+        await super()._end()
+        self._store.telemetry.engines.overdue_left(self._store.name, self._engine.name)

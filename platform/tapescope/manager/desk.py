@@ -11,6 +11,7 @@ from tapescope.engine import Again, Answer, Desk, Ended, Held, HeldReason, Unkno
 from tapescope.errors import StoreConfigError, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.manager.lost_tasks import rescue_lost
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
+from tapescope.model.telemetry import BroughtResult
 from tapescope.shielded import SharedCall
 from tapescope_telemetry.logger import Logger
 
@@ -36,6 +37,12 @@ _SHORTEST: Final = 0.05
 _PAUSES_FOR: Final = 1.0
 """Seconds for which the list of paused ops is used before it is read again."""
 _PAUSES: Final = 1_000
+_RESULTS: Final = {
+    Ended: BroughtResult.ENDED,
+    Again: BroughtResult.AGAIN,
+    Held: BroughtResult.HELD,
+    Unknown: BroughtResult.UNKNOWN,
+}
 
 
 class ManagerDesk(Desk):
@@ -72,23 +79,30 @@ class ManagerDesk(Desk):
         }
 
     async def attempt(self, task_id: str) -> Answer:
+        op: str | None = None
+        answer: Answer
         try:
-            return await self._attempt(task_id)
+            task = await self._pool.store.get(task_id)
+            op = task.op
+            answer = await self._attempt(task)
         except UnknownTask:
-            return Unknown(f"the store has no task {task_id}")
+            answer = Unknown(f"the store has no task {task_id}")
         except (StoreUnavailable, StoreConfigError):
-            return Held(_STORE_AWAY, HeldReason.STORE)
+            answer = Held(_STORE_AWAY, HeldReason.STORE)
         except TapescopeError as error:
             _log.warning("A task that %s brought cannot be run: %s", self._engine, error)
-            return Held(_STOPPED, HeldReason.STORE)
+            answer = Held(_STOPPED, HeldReason.STORE)
         except Exception as error:  # noqa: BLE001  # whatever it is; a lease that it left ends
             text = "A task that %s brought met a defect: %s"
             _log.error(text, self._engine, type(error).__name__, error=error)
-            return Held(_STOPPED, HeldReason.DEFECT)
+            answer = Held(_STOPPED, HeldReason.DEFECT)
+        held = answer.reason.value if isinstance(answer, Held) else None
+        result = _RESULTS[type(answer)].value
+        self._pool.store.telemetry.engines.brought(self._engine, op, result, held)
+        return answer
 
-    async def _attempt(self, task_id: str) -> Answer:
-        store = self._pool.store
-        task = await store.get(task_id)
+    async def _attempt(self, task: Task) -> Answer:
+        store, task_id = self._pool.store, task.task_id
         if task.status is TaskStatus.RUNNING:
             if (completion := self._find_own(task)) is not None:
                 await completion.wait()

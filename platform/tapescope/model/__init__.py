@@ -127,7 +127,14 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
-from tapescope.model.telemetry import LinkKind, LoopName, TelemetrySource
+from tapescope.model.telemetry import (
+    BroughtResult,
+    HeldReason,
+    LinkKind,
+    LoopName,
+    ReconcileResult,
+    TelemetrySource,
+)
 from tapescope.model.times import LAST_TIME, as_microseconds, format_time, moment, parse_time
 from tapescope.model.words import carry
 
@@ -172,6 +179,7 @@ __all__ = [
     "AuditRule",
     "Backlog",
     "BacklogCount",
+    "BroughtResult",
     "CancelReason",
     "CancelRequest",
     "CatchUp",
@@ -190,6 +198,7 @@ __all__ = [
     "FiringOutcome",
     "GivenUp",
     "HeldLease",
+    "HeldReason",
     "InboxPage",
     "InboxRow",
     "KnownOp",
@@ -210,6 +219,7 @@ __all__ = [
     "Pause",
     "PausePage",
     "QuarantinePage",
+    "ReconcileResult",
     "Redact",
     "Refusal",
     "Repair",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["LinkKind", "LoopName", "TelemetrySource"]
+__all__ = [
+    "BroughtResult",
+    "HeldReason",
+    "LinkKind",
+    "LoopName",
+    "ReconcileResult",
+    "TelemetrySource",
+]
 
 
 class LinkKind(StrEnum):
@@ -56,3 +63,43 @@ class LoopName(StrEnum):
     """Hears of other processes' commits: a listener, or a poll of the file."""
     CHECKPOINT = "checkpoint"
     """Moves a SQLite store's log into its file."""
+
+
+class BroughtResult(StrEnum):
+    """What became of a task that an engine brought to a worker."""
+
+    ENDED = "ended"
+    """It has its ``final``, by the run that followed or by what was there before."""
+    AGAIN = "again"
+    """An attempt was made, and another one is to follow."""
+    HELD = "held"
+    """No attempt was made: it is to be brought again."""
+    UNKNOWN = "unknown"
+    """The store has no such task, or this worker does not take its op."""
+
+
+class HeldReason(StrEnum):
+    """Why a task was not begun where an engine has brought it."""
+
+    LEASE = "lease"
+    """Another owner has it, whose lease is not over."""
+    NO_SLOT = "no_slot"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    STORE = "store"
+    """The store could not be asked."""
+    NOT_DUE = "not_due"
+    DEFECT = "defect"
+    """This process could not begin it, and its log says why; a claim that it made is over with its
+    lease."""
+
+
+class ReconcileResult(StrEnum):
+    """What a reconciler came to with a task that is pending, or was cancelled in the engine."""
+
+    CONFIRMED = "confirmed"
+    """The engine has it, or has taken it now."""
+    CANCELLED = "cancelled"
+    """It was cancelled in the engine, and is now on the store."""
+    LEFT = "left"
+    """It could not be settled, and is tried again."""

@@ -150,6 +150,7 @@ class RunRecord:
             timeout=task.timeout,
             retries_left=max(0, task.retries - task.retries_spent),
             function=runner.name if settings.telemetry.makes_spans else None,
+            engine=task.engine,
         )
         self.span.attach()
         span_id = self.span.span_id if self.span.sampled else None

@@ -10,16 +10,13 @@ from tapescope.cli._options import engine_option, json_option, store_option
 from tapescope.cli._output import print_json, print_line, say
 from tapescope.cli._settings import ENGINE_VARIABLE, find_named_engine
 from tapescope.cli._store import choose_store, open_store
-from tapescope.engine import Engine, EngineReport, find_engine, reconcile
+from tapescope.engine import LATE, Engine, EngineReport, find_engine, reconcile
 from tapescope.program import run_main
 from tapescope.store.engines import Overdue
 from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 
 __all__ = ["engine"]
-
-_LATE = 60.0
-"""Seconds after which a task is overdue of which the engine should have been asked."""
 
 
 @click.group("engine", subcommand_metavar="COMMAND [ARGS]...")
@@ -73,7 +70,7 @@ async def _look(url: str, engine: Engine) -> tuple[EngineReport, Overdue, str]:
             report = await engine.report(sorted(await store.ops.read()))
         finally:
             await engine.aclose()
-        return report, await store.engines.count_overdue(engine.name, late=_LATE), store.name
+        return report, await store.engines.count_overdue(engine.name, late=LATE), store.name
 
 
 class _Turn(NamedTuple):
