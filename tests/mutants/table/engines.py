@@ -8,6 +8,7 @@ from tests.mutants.guard import MANAGER, POSTGRES, SQLITE, STORE, TAPESCOPE, Edi
 
 _SUITE: Final = "tests/contract/test_conformance.py"
 _OF_MANAGER: Final = "tests/manager/test_engines.py"
+_OF_METRICS: Final = "tests/manager/test_engine_metrics.py"
 _LEFT: Final = "test_a_claim_of_due_tasks_leaves_them"
 _RESCUED: Final = "test_a_rescue_leaves_it_pending_whatever_ops_are_known"
 _DESK: Final = f"{MANAGER}/desk.py"
@@ -247,5 +248,75 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        raise\n    return True\n",
         ),
         f"{_OF_MANAGER}::test_a_task_that_cannot_be_cancelled_keeps_no_other_one",
+    ),
+    row(
+        "engines.told_brought",
+        "What an engine brings is counted",
+        Edit(
+            f"{TAPESCOPE}/manager/desk.py",
+            "        self._pool.store.telemetry.engines.brought(self._engine, op, result, held)\n",
+            "",
+        ),
+        f"{_OF_METRICS}::test_what_is_brought_is_counted_by_what_became_of_it",
+    ),
+    row(
+        "engines.told_held",
+        "What is held says why",
+        Edit(
+            f"{TAPESCOPE}/manager/desk.py",
+            "        held = answer.reason.value if isinstance(answer, Held) else None\n",
+            "        held = None\n",
+        ),
+        f"{_OF_METRICS}::test_what_is_brought_is_counted_by_what_became_of_it",
+    ),
+    row(
+        "engines.told_engine",
+        "The span of a run names what brought it",
+        Edit(
+            f"{TAPESCOPE}/run/attempt.py",
+            "            engine=task.engine,\n",
+            "",
+        ),
+        f"{_OF_METRICS}::test_what_is_brought_is_counted_by_what_became_of_it",
+    ),
+    row(
+        "engines.told_left",
+        "What a turn could not settle is counted",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        meter.reconciled(engine.name, ReconcileResult.LEFT.value, len(tasks) - settled)\n",
+            "",
+        ),
+        f"{_OF_METRICS}::test_a_reconciler_counts_what_it_came_to",
+    ),
+    row(
+        "engines.told_overdue",
+        "A turn tells how much is overdue",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "            await self._count_overdue()\n",
+            "",
+        ),
+        f"{_OF_METRICS}::test_what_an_engine_does_not_take_is_told_as_overdue",
+    ),
+    row(
+        "engines.told_no_longer",
+        "A number of overdue tasks ends when nobody reads it",
+        Edit(
+            "telemetry/tapescope_telemetry/engines.py",
+            "            if read_at >= since:\n",
+            "            if read_at:\n",
+        ),
+        f"{_OF_METRICS}::test_what_an_engine_does_not_take_is_told_as_overdue",
+    ),
+    row(
+        "engines.told_while_read",
+        "And with the reconciler that read it",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        self._store.telemetry.engines.overdue_left(self._store.name, self._engine.name)\n",
+            "",
+        ),
+        f"{_OF_METRICS}::test_what_an_engine_does_not_take_is_told_as_overdue",
     ),
 )
