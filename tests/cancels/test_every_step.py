@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from tapescope.testing import MemoryBackend
-from tests.cancels.awaits import compare, describe
+from tests.cancels.awaits import Await, compare, describe
 from tests.cancels.scenario import Act, Place, Played, find_steps, judge, look_at_end, play
 from tests.cancels.steps import Site, Step
 
@@ -30,6 +30,11 @@ ONLY: Final = os.environ.get("CANCEL_ONLY", "")
 _STRIDE: Final = 25
 """Of the long run: of each seed it does one in so many of all acts at all steps, and of the next
 seed the next ones, for what two hundred seeds do finds more than all that eight do."""
+_FEW_OF: Final = 300
+"""The same, of the run that looks for awaits alone."""
+_FEW: Final = 100
+_RARE: Final = {("core.py", "_insist_on_flush")}
+"""What one in some thousand scenarios meets: the long run does."""
 _FRESH_EVERY: Final = 50
 """Scenarios that a database is used for: an audit reads all that is in it."""
 
@@ -148,6 +153,27 @@ def test_no_act_at_any_step_breaks_a_tape_or_leaves_a_caller_waiting(
 
     assert tally.bad == [], tally.describe(url)
     assert tally.done.total() >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # some ninety seeds are enough, and one is less than a second
+def test_a_few_seeds_meet_every_await_of_the_platform(tmp_path: Path) -> None:
+    """A new await needs a scenario that waits there, or an excuse: the long run is run seldom."""
+    places, tally = Places("memory:", tmp_path), Tally()
+    missed: list[str] = []
+    for seed in range(1, 301):
+        tally.add(play_all(places, seed, most=_FEW, stride=_FEW_OF))
+        _, unmet = compare(places.kind, tally.sites)
+        missed = [str(one) for one in unmet if one.excused is None and not _is_rare(one)]
+        if not missed:
+            break
+
+    assert tally.bad == [], tally.describe(places.kind)
+    assert missed == []
+
+
+def _is_rare(one: Await) -> bool:
+    return (one.file.rpartition("/")[2], one.function) in _RARE
 
 
 @pytest.mark.cancels
