@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-temporal test test-temporal test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs site picture pictures page-pictures coverage lock audit-dependencies build clean
+.PHONY: help demo demo-temporal test test-temporal test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress stress-temporal torture dashboards bench bench-peers docs site picture pictures page-pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ test-cancels: $(VENV)/.installed ## A cancel, and what else may come, at every s
 
 test-temporal: $(VENV)/.installed ## The engine on Temporal, with a real server and real kills; some minutes
 	@$(BIN)/python -m pytest -m temporal -n 0 $(PYTEST_ARGS)
+
+stress-temporal: $(VENV)/.installed ## Tasks that Temporal brings, through kills, cancels and outages by a seed (STRESS_ARGS=--help)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m tests.temporal.stress $(STRESS_ARGS)
 
 test-growth: $(VENV)/.installed ## The work of every statement in stores of 1,000,000 tasks, as a table; some minutes
 	@$(BIN)/python -m pytest -m growth -s $(PYTEST_ARGS)

@@ -117,6 +117,22 @@ class Postgres:
         """Start it again on its data."""
         self._server.ensure_postgres_running()
 
+    def freeze(self) -> None:
+        """It stands still, with all its sessions."""
+        for process in self._list_processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """It goes on, as if no time had passed."""
+        for process in self._list_processes():
+            with suppress(psutil.NoSuchProcess):  # a session whose client has gone
+                process.resume()
+
+    def _list_processes(self) -> list[psutil.Process]:
+        process = self._server.get_postmaster_info().process
+        assert process is not None
+        return [process, *process.children()]
+
     def url(self, schema: str | None = None) -> str:
         """A store URL; without ``schema`` one in a schema that was never used. Makes nothing."""
         name = schema or f"t_{uuid4().hex[:12]}"

@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import cache
+from pathlib import Path
 
 from tapescope import Reporter, TaskManager
+from tapescope.engine import Engine
+
+
+def _find_engine() -> str | Engine | None:
+    url = os.environ.get("TEST_ENGINE")
+    if url is None or "TEST_HEARTBEAT" not in os.environ:
+        return url
+    from tapescope_adapters.temporal import TemporalEngine
+
+    return TemporalEngine(url, heartbeat=float(os.environ["TEST_HEARTBEAT"]))
+
 
 manager = TaskManager(
     os.environ["TEST_STORE"],
-    engine=os.environ.get("TEST_ENGINE"),
+    engine=_find_engine(),
     lease=float(os.environ.get("TEST_LEASE", "3")),
     heartbeat=0.5,
     retry_delay=0.05,
@@ -40,3 +53,25 @@ async def block(report: Reporter, seconds: float) -> str:
 async def other(report: Reporter) -> str:
     """Of another op, on a queue of its own."""
     return "other"
+
+
+@manager.op("who")
+async def who(report: Reporter) -> int:
+    """Says which process has run it."""
+    return os.getpid()
+
+
+@cache
+def _open_witness() -> int:
+    path = Path(os.environ["TEST_WITNESS"]) / f"{os.getpid()}.runs"
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+@manager.op("noted")
+async def noted(report: Reporter, steps: int, pause: float) -> int:
+    """Notes its run beside the store, in one write, and reports each step."""
+    os.write(_open_witness(), f"{report.task_id} {report.attempt}\n".encode())
+    for step in range(steps):
+        await report.progress("step", step, steps)
+        await asyncio.sleep(pause)
+    return steps
