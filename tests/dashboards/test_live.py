@@ -60,6 +60,7 @@ ABSENT_IN_HEALTH = {
     ): "a SQLite store shares no connections",
     ("store", "waiting {{instance}} {{tapescope_store_adapter}}"): "as above",
     ("process", "ahead {{instance}}"): "a SQLite store goes by the process's clock",
+    ("fleet", "{{tapescope_engine_result}}"): "the load has no engine",
 }
 """Queries that answer nothing, by board and legend, and why."""
 
