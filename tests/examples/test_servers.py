@@ -150,11 +150,11 @@ def test_exports_of_many_clients_are_there_once(tmp_path: Path, options: tuple[s
         "EXPORTS_ARCHIVES": str(tmp_path / "archives"),
     }
     log = tmp_path / "server.log"
+    # What a busy machine leaves idle for five seconds is closed, perhaps under a request.
+    uvicorn = ("uvicorn", "--timeout-keep-alive=60")
     again = Counter[str]()
     with (
-        running(
-            project, ["uvicorn", *options, f"--port={port}", "exports.web:app"], variables, log
-        ),
+        running(project, [*uvicorn, *options, f"--port={port}", "exports.web:app"], variables, log),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         ThreadPoolExecutor(CLIENTS) as threads,
     ):
