@@ -22,7 +22,11 @@ import pytest
 
 from tapescope.cli import main
 
-__all__ = ["Screen", "Tapescope", "read_terminal", "slow"]
+__all__ = ["READ_A", "Screen", "Tapescope", "read_terminal", "slow"]
+
+READ_A = "until read -t 0.2 a || [ $? -le 128 ]; do :; done"
+"""Has bash read a line into ``a``, and run its traps within that time: a signal that falls between
+its look for one and its wait for the line is heard of with the line alone."""
 
 _PROGRAM = (sys.executable, "-m", "tapescope.cli")
 _ON_TERMINAL = Path(__file__).with_name("terminal.py")

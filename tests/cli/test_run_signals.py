@@ -17,7 +17,7 @@ import pytest
 from tapescope import find_store
 from tapescope.model.wording import shorten_id
 from tapescope.testing import until
-from tests.cli.command import Tapescope, read_terminal, slow
+from tests.cli.command import READ_A, Tapescope, read_terminal, slow
 from tests.cli.conftest import Here
 
 RUN = (sys.executable, "-m", "tapescope.cli", "run")
@@ -175,7 +175,7 @@ def test_status_after_a_signal_is_the_commands_own(tapescope: Tapescope, status:
 @pytest.mark.parametrize("number", [signal.SIGHUP, slow(signal.SIGUSR1)])
 def test_reload_is_no_end(tapescope: Tapescope, number: signal.Signals) -> None:
     """A server that reads its settings on a hangup lives on, however short the grace."""
-    script = f"trap 'echo again' {number.value}; echo ready; read _; read _; exit 4"
+    script = f"trap 'echo again' {number.value}; echo ready; {READ_A}; {READ_A}; exit 4"
     with tapescope.started(
         "run", "--grace", "0", "--", "bash", "-c", script, stdin=subprocess.PIPE
     ) as process:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tapescope.testing import until
-from tests.cli.command import Tapescope, read_terminal, slow
+from tests.cli.command import READ_A, Tapescope, read_terminal, slow
 from tests.support.services import Postgres, running_postgres
 
 AT_ONCE = int(os.environ.get("TAPESCOPE_TEST_AT_ONCE", "100"))
@@ -155,7 +155,7 @@ async def test_a_key_that_is_heard_late_takes_no_end_from_the_tape(tapescope: Ta
     """On a busy machine a key that the command lived through is heard when it has ended: that is
     not the wish of a person who waits for the store."""
     tapescope.here("migrate")
-    script = "trap 'echo caught' INT; echo $$ ready; read a; read a; echo got $a"
+    script = f"trap 'echo caught' INT; echo $$ ready; {READ_A}; {READ_A}; echo got $a"
     with tapescope.on_terminal("run", "--grace", "0", "--", "bash", "-c", script) as (process, end):
         child = psutil.Process(int(read_terminal(end, until=[b"ready"]).split()[-2]))
         os.write(end, b"\x03")

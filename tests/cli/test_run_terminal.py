@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tapescope.testing import until
-from tests.cli.command import Tapescope, read_terminal
+from tests.cli.command import READ_A, Tapescope, read_terminal
 
 CLEANS_UP = """
 import time
@@ -90,7 +90,7 @@ def test_ctrl_c_lets_the_command_clean_up(tapescope: Tapescope, tmp_path: Path) 
 def test_ctrl_c_that_the_command_lives_through_is_no_end(tapescope: Tapescope) -> None:
     """As in psql or a debugger: the key is between the person and the command, whatever the grace;
     it comes once."""
-    script = "trap 'echo caught' INT; echo ready; read a; read a; echo got $a"
+    script = f"trap 'echo caught' INT; echo ready; {READ_A}; {READ_A}; echo got $a"
     with tapescope.on_terminal("run", "--grace", "0", "--", "bash", "-c", script) as (process, end):
         answered(end, b"ready")
         for _ in range(2):
