@@ -28,6 +28,11 @@ WITHIN = 330
 SCALE = 6
 """Waits are divided by this: drawing does not hold up a scrape each 2.5 seconds, beside it."""
 EMPTY = {
+    "fleet": {
+        "Tasks that engines brought, by result": "the load has no engine",
+        "Tasks that engines were asked about, by result": "as above",
+        "Tasks that have not reached their engine": "as above",
+    },
     "store": {
         "Errors by type": "no call ends in an error",
         "Connections": "a SQLite store shares none",
