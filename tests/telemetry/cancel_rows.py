@@ -12,14 +12,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # started as a file: the root is not on the path yet
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
+from tapescope.engine import Reconciler
 from tapescope.store import Flush, FlushAnswer, StoreAway, TaskStore
-from tapescope.testing import until
+from tapescope.testing import MemoryStore, until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite._backend import SqliteBackend
 from tapescope_telemetry import Telemetry, setup
+from tests.support.queue_engine import QueueEngine
 
 GRACE = 0.05
 forever = asyncio.Event
@@ -263,6 +269,19 @@ async def work_on(url: str) -> None:
         await forever().wait()
 
 
+async def be_brought(telemetry: Telemetry, flush: Callable[[], object]) -> None:
+    """A task that an engine brings, one that it brings too early, and a reconciler's turn."""
+    engine = QueueEngine()
+    async with MemoryStore(telemetry=telemetry) as store:
+        async with TaskManager(store, engine=engine, drain=0.0) as manager:
+            manager.op("brought")(give)
+            await end(await manager.submit("brought"))
+            later = await manager.submit("brought", delay=3_600)
+            await engine.desk.attempt(later.task_id)
+        await Reconciler(store, engine).run_once()
+        await asyncio.to_thread(flush)
+
+
 async def ask_for_the_time(url: str, telemetry: Telemetry, flush: Callable[[], object]) -> None:
     """Beat once on a store that goes by a clock of its own, PostgreSQL, and read what waits there.
 
@@ -289,5 +308,6 @@ if __name__ == "__main__":
     else:
         with setup() as made:
             asyncio.run(main(sys.argv[1], made.telemetry, made.flush))
+            asyncio.run(be_brought(made.telemetry, made.flush))
             asyncio.run(ask_for_the_time(sys.argv[2], made.telemetry, made.flush))
         print(made.undelivered)

@@ -52,6 +52,7 @@ CANCEL_TABLE: Mapping[str, tuple[Told, ...]] = {
     "child": (("UNSET", "succeeded", None, None),),
     "lease_lost": (("ERROR", "lost", "lease_lost", "superseded"),),
     "shutdown": (("UNSET", "cancelled", None, "shutdown"),),
+    "brought": (("UNSET", "succeeded", None, None),),
     "store_gone": (("ERROR", "lost", "tapescope.errors.StoreUnavailable", None),),
 }
 
@@ -199,7 +200,7 @@ def test_the_numbers_are_the_tables(
     dropped = sum(p["value"] for p in points if p["name"] == "tapescope.tape.event.dropped")
 
     assert ended["cancelled"] == 7
-    assert ended["succeeded"] == 5
+    assert ended["succeeded"] == 6
     assert unaccounted == {0}
     assert dropped >= 2
 
