@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.made_files import MadeFile
 from tests.support.made_schemas import MadeSchemas
 from tests.support.services import Collector, Postgres, running_collector, running_postgres
@@ -103,3 +104,11 @@ def collector() -> Iterator[Collector]:
     """A real OpenTelemetry collector for the session, and what programs sent to it."""
     with running_collector() as collector:
         yield collector
+
+
+@pytest.fixture
+def captured() -> Iterator[CapturedTelemetry]:
+    """A telemetry on providers of its own, and what they received."""
+    captured = CapturedTelemetry()
+    yield captured
+    captured.close()

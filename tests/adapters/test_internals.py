@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,14 +17,6 @@ from tests.support.postgres_sessions import session
 from tests.support.workbench import make_store
 
 CONNECTIONS = "tapescope.store.connections"
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """Telemetry that is read back."""
-    kept = CapturedTelemetry()
-    yield kept
-    kept.close()
 
 
 async def test_late_events_and_the_last_audit_are_told_by_every_process(

@@ -1094,7 +1094,7 @@ def _asks_the_loop(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     words = ("anyio", "virtual_time")
     asks = any(word in frame.filename for frame in frames for word in words)
-    return asks or frames[-1].name == "_in_loop"
+    return asks or (bool(frames) and frames[-1].name == "_in_loop")
 
 
 def _perform(place: Place, played: Played, stages: list[_Stage]) -> None:

@@ -45,14 +45,6 @@ CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def captured() -> Any:
-    """A telemetry that is read back."""
-    captured = CapturedTelemetry()
-    yield captured
-    captured.close()
-
-
-@pytest.fixture
 def shared_anew() -> Iterator[None]:
     """What shares the process's own telemetry has another one meanwhile: a tracer of it would keep
     the first provider that it meets."""

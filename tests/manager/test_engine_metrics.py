@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
@@ -19,14 +19,6 @@ from tests.support.queue_engine import QueueEngine
 BROUGHT = "tapescope.engine.task.brought"
 RECONCILED = "tapescope.engine.task.reconciled"
 OVERDUE = "tapescope.engine.task.overdue"
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """What was told."""
-    captured = CapturedTelemetry()
-    yield captured
-    captured.close()
 
 
 @pytest_asyncio.fixture

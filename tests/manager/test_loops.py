@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -98,14 +98,6 @@ TROUBLES = {
     "watch": LoopName.WATCH,
     "extend_leases": LoopName.LEASES,
 }
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """Telemetry that is read back."""
-    kept = CapturedTelemetry()
-    yield kept
-    kept.close()
 
 
 @pytest.mark.parametrize("troubled", TROUBLES)

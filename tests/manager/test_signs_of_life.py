@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 import pytest
@@ -20,14 +19,6 @@ from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.workbench import make_store
 
 SIGNS = ("tapescope.loop.lag", "tapescope.heartbeat.age", "tapescope.lease.margin")
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """Telemetry that is read back."""
-    kept = CapturedTelemetry()
-    yield kept
-    kept.close()
 
 
 class Slow(MemoryBackend):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,6 @@ from tapescope.model.json_shapes import task_shape
 from tests.support.captured_telemetry import CapturedTelemetry
 
 SECRET = "hunter2"
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """A telemetry on providers of its own, and what they received."""
-    captured = CapturedTelemetry()
-    yield captured
-    captured.close()
 
 
 def tell(captured: CapturedTelemetry, **settings: Any) -> Telemetry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,14 +34,6 @@ FIRINGS = "tapescope.schedule.firings"
 def clock() -> HandClock:
     """Stands at the start."""
     return HandClock()
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """What the scheduler counts."""
-    captured = CapturedTelemetry()
-    yield captured
-    captured.close()
 
 
 @pytest.fixture

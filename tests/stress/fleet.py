@@ -29,6 +29,7 @@ from tapescope.testing import until
 from tests.stress.delays import pause
 from tests.stress.fleet_program import OP
 from tests.stress.harness import Result, read_rows
+from tests.stress.witness import read_witness
 
 __all__ = [
     "FLEET",
@@ -38,6 +39,7 @@ __all__ = [
     "Fleet",
     "judge_audit",
     "play_fleet",
+    "wait_until_ended",
     "work_off",
 ]
 
@@ -71,9 +73,9 @@ async def play_fleet(
             async with Fleet(url).running(workers) as fleet:
                 due = await _submit(store, tasks, folder, work)
                 async with fleet.losing_workers(kill_every):
-                    await _wait_until_ended(store, within=60 + tasks / 20)
+                    await wait_until_ended(store, within=60 + tasks / 20)
             rows = await _read_number(store, tasks, result)
-            runs = await asyncio.to_thread(_read_witness, Path(folder))
+            runs = await asyncio.to_thread(read_witness, Path(folder))
             for row in rows:
                 await _judge_one(store, row, runs, result, killed=kill_every is not None)
             audited = await judge_audit(store, result)
@@ -177,7 +179,7 @@ async def work_off(
     async with TaskManager(store, work=False) as manager:
         await _submit_in_batches(manager, submissions)
     async with fleet.losing_workers(kill_every):
-        await _wait_until_ended(store, within=120 + len(submissions) / 5)
+        await wait_until_ended(store, within=120 + len(submissions) / 5)
     rows = await _read_number(store, len(submissions), result)
     for row in rows:
         result.runs += 1
@@ -219,7 +221,7 @@ async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int
     return round(soon.timestamp() * 1_000_000)
 
 
-async def _wait_until_ended(store: TaskStore, within: float) -> None:
+async def wait_until_ended(store: TaskStore, within: float) -> None:
     """Wait until no task is pending or runs, for so many seconds."""
 
     async def have_ended() -> bool:
@@ -230,14 +232,6 @@ async def _wait_until_ended(store: TaskStore, within: float) -> None:
         await pause(0.1)
 
     await until(have_ended, within=within, pause=a_moment)
-
-
-def _read_witness(folder: Path) -> Counter[tuple[str, int]]:
-    """How often each (task id, attempt) ran, as the runs themselves noted it."""
-    noted = (
-        line.split() for file in folder.glob("*.runs") for line in file.read_text().splitlines()
-    )
-    return Counter((task_id, int(attempt)) for task_id, attempt in noted)
 
 
 async def _judge_one(

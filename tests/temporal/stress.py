@@ -32,6 +32,8 @@ from tapescope.model import Task, TaskStatus
 from tapescope.testing import until
 from tapescope_adapters.temporal import TemporalEngine
 from tests.stress.delays import pause
+from tests.stress.fleet import wait_until_ended
+from tests.stress.witness import read_witness
 from tests.support.services import Postgres, running_postgres
 from tests.temporal.server import TemporalProcess
 from tests.temporal.workers import WorkerProcess
@@ -90,9 +92,8 @@ class Stage:
     """The servers, the workers and who submits."""
 
     def __init__(self, postgres: Postgres, server: TemporalProcess, folder: Path) -> None:
-        self.postgres, self.server = postgres, server
+        self.postgres, self.server, self.folder = postgres, server, folder
         self.url = postgres.url()
-        self._folder = folder
         self._kept = ExitStack()
         self.workers: list[WorkerProcess] = []
 
@@ -112,17 +113,36 @@ class Stage:
         worker = WorkerProcess(
             self.url,
             self.server.url if engine else None,
-            self._folder / "workers.log",
+            self.folder / "workers.log",
             lease=LEASE,
             heartbeat=HEARTBEAT,
-            witness=self._folder,
+            witness=self.folder,
         )
         self.workers.append(self._kept.enter_context(worker))
         return worker
 
-    def close(self) -> None:
-        """End all workers."""
-        self._kept.close()
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncGenerator[Stage]:
+        """Both servers, without a worker yet; at the end all is ended."""
+        with (
+            tempfile.TemporaryDirectory(prefix="tapes-temporal-") as name,
+            running_postgres() as postgres,
+        ):
+            server = TemporalProcess(Path(name) / "temporal")
+            stage = cls(postgres, server, Path(name))
+            try:
+                server.start()
+                await server.wait_up()
+                yield stage
+            finally:
+                stage._kept.close()
+                server.kill()
+
+    async def let_end(self, manager: TaskManager) -> None:
+        """Wait until every task has ended; which ones have not is told by the judge."""
+        with suppress(AssertionError):
+            await wait_until_ended(manager.store, within=ENDED_WITHIN)
 
 
 class Chaos:
@@ -252,84 +272,54 @@ class Chaos:
 async def stress(acts: int, seed: int) -> Found:
     """Tasks through so many acts, all judged."""
     found = Found()
-    with tempfile.TemporaryDirectory(prefix="tapes-temporal-") as name, running_postgres() as pg:
-        folder = Path(name)
-        server = TemporalProcess(folder / "temporal")
-        stage = Stage(pg, server, folder)
-        try:
-            server.start()
-            await server.wait_up()
-            for _ in range(WORKERS):
-                stage.start_worker()
-            async with stage.open() as manager:
-                chaos = Chaos(stage, manager, seed, found)
-                await chaos.run(acts)
-                await _wait_until_ended(manager)
-                await _judge(manager, chaos, folder, found)
-                await _judge_there(server, found)
-        finally:
-            stage.close()
-            server.kill()
+    async with Stage.running() as stage:
+        for _ in range(WORKERS):
+            stage.start_worker()
+        async with stage.open() as manager:
+            chaos = Chaos(stage, manager, seed, found)
+            await chaos.run(acts)
+            await stage.let_end(manager)
+            await _judge(manager, chaos, stage.folder, found)
+            await _judge_there(stage.server, found)
     return found
 
 
 async def share(tasks: int, seed: int) -> Found:
     """So many tasks on Temporal beside ten times as many without it, on one store."""
     found = Found()
-    with tempfile.TemporaryDirectory(prefix="tapes-temporal-") as name, running_postgres() as pg:
-        folder = Path(name)
-        server = TemporalProcess(folder / "temporal")
-        stage = Stage(pg, server, folder)
-        try:
-            server.start()
-            await server.wait_up()
-            async with stage.open() as theirs, stage.open(engine=False) as own:
-                order = [True] * tasks + [False] * (10 * tasks)
-                random.Random(seed).shuffle(order)
-                brought = {True: set[int](), False: set[int]()}
-                for engine in (True, False, True, False):
-                    brought[engine].add(stage.start_worker(engine).pid)
-                began = time.perf_counter()
-                handles: list[tuple[bool, TaskHandle]] = []
-                for first in range(0, len(order), 500):
-                    for engine, manager in ((True, theirs), (False, own)):
-                        count = order[first : first + 500].count(engine)
-                        new = await manager.submit_many([Submission("who")] * count)
-                        handles += [(engine, handle) for handle in new]
-                await _wait_until_ended(own)
-                took = time.perf_counter() - began
-                for engine, handle in handles:
-                    row = await own.store.get(handle.task_id)
-                    found.outcomes[row.status.value] += 1
-                    pid = (await own.tape(handle.task_id)).events[-1].body["result"]
-                    if pid not in brought[engine] or row.attempt != 1:
-                        found.bad.append(f"{row.task_id} ({row.engine}) was run by {pid}")
-                report = await own.audit(grace=0.0)
-                found.bad += [f"audit: {one.detail}" for one in report.violations]
-                found.figures.append(
-                    f"{tasks} tasks on Temporal, {10 * tasks} beside them, in {took:.0f} s; "
-                    f"{report.checked} tapes audited"
-                )
-        finally:
-            stage.close()
-            server.kill()
+    order = [True] * tasks + [False] * (10 * tasks)
+    random.Random(seed).shuffle(order)
+    async with (
+        Stage.running() as stage,
+        stage.open() as theirs,
+        stage.open(engine=False) as own,
+    ):
+        brought = {True: set[int](), False: set[int]()}
+        for engine in (True, False, True, False):
+            brought[engine].add(stage.start_worker(engine).pid)
+        began = time.perf_counter()
+        handles: list[tuple[bool, TaskHandle]] = []
+        for first in range(0, len(order), 500):
+            for engine, manager in ((True, theirs), (False, own)):
+                count = order[first : first + 500].count(engine)
+                new = await manager.submit_many([Submission("who")] * count)
+                handles += [(engine, handle) for handle in new]
+        await stage.let_end(own)
+        took = time.perf_counter() - began
+        for engine, handle in handles:
+            row = await own.store.get(handle.task_id)
+            found.outcomes[row.status.value] += 1
+            last = (await own.tape(handle.task_id)).events[-1:]
+            pid = last[0].body.get("result") if row.status is TaskStatus.SUCCEEDED else None
+            if pid not in brought[engine] or row.attempt != 1:
+                found.bad.append(f"{row.task_id} ({row.engine}, {row.status}) was run by {pid}")
+        found.bad += await _audit(own, found)
+        found.figures.append(f"{tasks} on Temporal, {10 * tasks} beside them, in {took:.0f} s")
     return found
 
 
-async def _wait_until_ended(manager: TaskManager) -> None:
-    async def have_ended() -> bool:
-        counts = await manager.store.count()
-        return not counts.get(TaskStatus.PENDING) and not counts.get(TaskStatus.RUNNING)
-
-    async def a_moment() -> None:
-        await pause(0.5)
-
-    with suppress(AssertionError):  # which ones have not is told by the judge
-        await until(have_ended, within=ENDED_WITHIN, pause=a_moment)
-
-
 async def _judge(manager: TaskManager, chaos: Chaos, folder: Path, found: Found) -> None:
-    runs = await asyncio.to_thread(_read_witness, folder)
+    runs = await asyncio.to_thread(read_witness, folder)
     late: Counter[str] = Counter()
     spent = 0
     for handle in chaos.handles:
@@ -340,15 +330,18 @@ async def _judge(manager: TaskManager, chaos: Chaos, folder: Path, found: Found)
         wanted = handle.task_id not in chaos.unwanted
         faults = await find_faults(manager, row, runs, wanted=wanted)
         found.bad += [f"{row.task_id}: {fault}" for fault in faults]
-    report = await manager.audit(grace=0.0)
-    found.bad += [
-        f"audit: {one.task_id} {one.rule.value} {one.detail}" for one in report.violations
-    ]
+    found.bad += await _audit(manager, found)
     found.figures += [
         f"{sum(runs.values())} runs of {len(chaos.handles)} tasks, {spent} retries spent",
         f"late events kept aside: {dict(late) or 'none'}",
-        f"{report.checked} tapes audited, {len(report.violations)} violations",
     ]
+
+
+async def _audit(manager: TaskManager, found: Found) -> list[str]:
+    """What an audit of the store finds."""
+    report = await manager.audit(grace=0.0)
+    found.figures.append(f"{report.checked} tapes audited, {len(report.violations)} violations")
+    return [f"audit: {one.task_id} {one.rule.value} {one.detail}" for one in report.violations]
 
 
 async def find_faults(
@@ -400,14 +393,6 @@ async def _judge_there(server: TemporalProcess, found: Found) -> None:
     with suppress(AssertionError):  # told below
         await until(none_goes_on, within=120.0, pause=a_moment)
     found.bad += [f"{task_id} goes on in Temporal" for task_id in left]
-
-
-def _read_witness(folder: Path) -> Counter[tuple[str, int]]:
-    """How often each (task id, attempt) ran, as the runs themselves noted it."""
-    noted = (
-        line.split() for file in folder.glob("*.runs") for line in file.read_text().splitlines()
-    )
-    return Counter((task_id, int(attempt)) for task_id, attempt in noted)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

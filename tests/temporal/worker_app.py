@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from functools import cache
-from pathlib import Path
 
 from tapescope import Reporter, TaskManager
 from tapescope.engine import Engine
+from tests.stress.witness import note_run
 
 
 def _find_engine() -> str | Engine | None:
@@ -61,16 +60,10 @@ async def who(report: Reporter) -> int:
     return os.getpid()
 
 
-@cache
-def _open_witness() -> int:
-    path = Path(os.environ["TEST_WITNESS"]) / f"{os.getpid()}.runs"
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-
 @manager.op("noted")
 async def noted(report: Reporter, steps: int, pause: float) -> int:
     """Notes its run beside the store, in one write, and reports each step."""
-    os.write(_open_witness(), f"{report.task_id} {report.attempt}\n".encode())
+    note_run(os.environ["TEST_WITNESS"], report.task_id, report.attempt)
     for step in range(steps):
         await report.progress("step", step, steps)
         await asyncio.sleep(pause)

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from tapescope.drills.scene import Scene
 from tapescope.engine import Confirmation, Desk, Engine, EngineReport, Forgotten, Reconciler
 from tapescope.errors import EngineUnavailable
-from tapescope.model.tasks import CancelReason, NewTask, Task
+from tapescope.model.tasks import NewTask, Task
 from tapescope.store.validation import new_task_id
 
 __all__ = ["cut_off"]
@@ -57,7 +57,7 @@ async def cut_off(scene: Scene) -> AsyncGenerator[str]:
     engine, store = _Away(), scene.store
     new = [NewTask(new_task_id(), scene.op, engine=engine.name) for _ in range(_TASKS)]
     reconciler = Reconciler(store, engine, late=_LATE)
-    async with scene.manage(work=False):
+    async with scene.manage(work=False) as manager:
         for task in new:
             await store.create(task)
         await asyncio.sleep(_LATE)
@@ -67,7 +67,4 @@ async def cut_off(scene: Scene) -> AsyncGenerator[str]:
             yield f"{_TASKS} tasks are pending for an engine that is away"
         finally:
             await reconciler.stop()
-            for task in new:
-                await store.request_cancel(
-                    task.task_id, CancelReason.USER, f"{scene.op}: it is over"
-                )
+            await scene.cancel([manager.handle(task.task_id) for task in new])

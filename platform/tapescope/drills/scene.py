@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tapescope.http.metrics import MetricsListener
+from tapescope.manager.handle import TaskHandle
 from tapescope.manager.identity import name_owner
 from tapescope.manager.manager import TaskManager
 from tapescope.model.tasks import Attempt, NewTask
@@ -49,6 +51,10 @@ class Scene:
             claim = await self.store.claim_if_pending(task, name_owner(), lease)
             if claim is not None:  # else a worker of the same drill was faster
                 return claim.attempt
+
+    async def cancel(self, tasks: Sequence[TaskHandle]) -> None:
+        """End tasks of the drill that wait still."""
+        await asyncio.gather(*(task.cancel(f"{self.op}: it is over") for task in tasks))
 
 
 Fault = Callable[[Scene], AbstractAsyncContextManager[str]]

@@ -28,7 +28,7 @@ async def leave_alone(scene: Scene) -> AsyncGenerator[str]:
         try:
             yield f"{_TASKS} tasks are due, and no worker has registered the op {scene.op}"
         finally:
-            await _cancel(tasks, scene)
+            await scene.cancel(tasks)
 
 
 @asynccontextmanager
@@ -50,10 +50,6 @@ async def pile_up(scene: Scene) -> AsyncGenerator[str]:
             tasks = await manager.submit_many(submissions)
             yield f"{_TASKS} tasks were due {_OVERDUE} h ago, and wait for the only slot"
         finally:
-            await _cancel(tasks, scene)
+            await scene.cancel(tasks)
             over.set()
         await first.result()
-
-
-async def _cancel(tasks: Sequence[TaskHandle], scene: Scene) -> None:
-    await asyncio.gather(*(task.cancel(f"{scene.op}: it is over") for task in tasks))

@@ -14,10 +14,10 @@ from tapescope.engine.port import (
     EngineServer,
     Forgotten,
     Held,
-    HeldReason,
     Unknown,
 )
 from tapescope.engine.reconciler import LATE, Reconciled, Reconciler, reconcile
+from tapescope.model.telemetry import HeldReason
 
 __all__ = [
     "LATE",

@@ -29,7 +29,6 @@ __all__ = [
     "EngineServer",
     "Forgotten",
     "Held",
-    "HeldReason",
     "Unknown",
 ]
 

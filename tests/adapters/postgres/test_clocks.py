@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from tapescope import Reporter, TaskManager
@@ -46,13 +43,6 @@ class Flaky:
 async def succeed(report: Reporter) -> int:
     """Return."""
     return 1
-
-
-@pytest.fixture
-def captured() -> Iterator[CapturedTelemetry]:
-    """A telemetry on providers of its own, and what they received."""
-    with closing(CapturedTelemetry()) as captured:
-        yield captured
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=["ahead", "behind"])
